@@ -1,0 +1,23 @@
+"""Settings: frozen models that forbid unknown keys, and how they are put together from presets, files and overrides."""
+
+from goembed_core.config.base import Config
+from goembed_core.config.components import ComponentConfig, component, validate_component, validate_params
+from goembed_core.config.models import OptimizerConfig, RunConfig, TaskConfig, TrainConfig
+from goembed_core.config.resolve import Resolved, dump_yaml, resolve, resolve_model, resolve_run
+
+__all__ = [
+    "ComponentConfig",
+    "Config",
+    "OptimizerConfig",
+    "Resolved",
+    "RunConfig",
+    "TaskConfig",
+    "TrainConfig",
+    "component",
+    "dump_yaml",
+    "resolve",
+    "resolve_model",
+    "resolve_run",
+    "validate_component",
+    "validate_params",
+]

@@ -1,0 +1,131 @@
+"""Sections that name a component; its own settings are checked in a second phase, by the plugin's own model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic.fields import FieldInfo
+
+from goembed_core.config.base import Config
+from goembed_core.config.check import NOTHING, Given, check
+from goembed_core.errors import ConfigError, PluginError
+from goembed_core.plugins import Component, PluginHost, host, spoken
+
+REQUIRED: Any = object()
+
+
+class ComponentConfig(BaseModel):
+    """`{"name": NAME, **params}`: which component, and its settings; `"NAME"` alone is short for `{"name": NAME}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str = Field(description="the registered name, or distribution:name")
+
+    _kind: str = PrivateAttr(default="")
+    _settings: Any = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_form(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def kind(self) -> str:
+        """The kind of component, known from the field that holds this section."""
+        return self._kind
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The component's settings by name, without its defaults unless they were filled in."""
+        return dict(self.model_extra or {})
+
+    @property
+    def settings(self) -> Any:
+        """The component's settings as an instance of its own model; None if it has none."""
+        if self._settings is None:
+            return validate_component(self._kind, self)
+        return self._settings
+
+    def build(self) -> Any:
+        """The component itself, made from its settings."""
+        return host().build(self._kind, self.name, self.settings)
+
+    def of_kind(self, kind: str) -> ComponentConfig:
+        """This section, knowing its kind."""
+        copy = self.model_copy()
+        copy._kind = kind
+        return copy
+
+    def resolved(self, settings: Any) -> ComponentConfig:
+        """This section with every setting filled in."""
+        values = {} if settings is None else {field: getattr(settings, field) for field in type(settings).model_fields}
+        section = ComponentConfig(name=self.name, **values).of_kind(self._kind)
+        section._settings = settings
+        return section
+
+
+def component(
+    kind: str, name: str | None = REQUIRED, *, params: Mapping[str, Any] | None = None, description: str = ""
+) -> Any:
+    """The default of a field that names a component: `denoiser: ComponentConfig = component("denoiser", "dit")`.
+
+    Without a name the section must be given; with `None` (and the type `ComponentConfig | None`) it may be left out.
+    """
+    about = {"description": description or f"the {spoken(kind)}", "json_schema_extra": {"component": kind}}
+    if name is REQUIRED:
+        return Field(**about)
+    if name is None:
+        return Field(default=None, **about)
+    return Field(default=ComponentConfig(name=name, **(params or {})).of_kind(kind), **about)
+
+
+def component_kind(field: FieldInfo) -> str | None:
+    """The kind of component that a field made by `component` holds."""
+    extra = field.json_schema_extra
+    return extra.get("component") if isinstance(extra, dict) else None
+
+
+def validate_component(
+    kind: str, section: ComponentConfig, host_: PluginHost | None = None, prefix: str = "", given: Given = NOTHING
+) -> Any:
+    """The section's settings as an instance of the plugin's own model; `prefix` is the section's own key in errors."""
+    found = (host_ or host()).get(kind, section.name)
+    return _validate(found, section.params, prefix or found.name, given)
+
+
+def validate_params(found: Component, params: Any) -> Any:
+    """`params` (a mapping, a ready instance, or None) as an instance of the component's own model."""
+    model = found.load_config()
+    if model is not None and isinstance(params, model):
+        return params
+    return _validate(found, {} if params is None else params, found.name, NOTHING)
+
+
+def _validate(found: Component, params: Any, prefix: str, given: Given) -> Any:
+    model = found.load_config()
+    if model is None:
+        if params:
+            raise ConfigError(f"{prefix}: {spoken(found.kind)} {found.name!r} has no settings, got {', '.join(params)}")
+        return None
+    if "name" in model.model_fields:
+        raise PluginError(f"{found.config} has a field 'name', which in a section is the component's own name")
+    return check(model, params, prefix=prefix, given=given)
+
+
+def resolve_components(config: Any, host_: PluginHost | None = None, prefix: str = "", given: Given = NOTHING) -> Any:
+    """The same settings, every section of a component in them checked by its plugin and filled in."""
+    changed: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        kind = component_kind(field)
+        here = f"{prefix}.{name}" if prefix else name
+        if kind and isinstance(value, ComponentConfig):
+            settings = validate_component(kind, value, host_, here, given)
+            if isinstance(settings, Config):
+                settings = resolve_components(settings, host_, here, given)
+            changed[name] = value.of_kind(kind).resolved(settings)
+        elif isinstance(value, Config):
+            changed[name] = resolve_components(value, host_, here, given)
+    return config.model_copy(update=changed) if changed else config

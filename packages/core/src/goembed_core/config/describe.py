@@ -1,0 +1,90 @@
+"""The tree of a task's settings, for `--help` and `goembed config`."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from goembed_core.config.check import show
+from goembed_core.config.components import ComponentConfig
+from goembed_core.config.resolve import Resolved, dump
+
+
+class Setting(NamedTuple):
+    """One leaf of the settings."""
+
+    key: str
+    type: str
+    value: Any
+    source: str
+    description: str
+
+
+def settings(resolved: Resolved[Any]) -> list[Setting]:
+    """Every leaf, in order, with its type, value, source and documentation."""
+    return [
+        Setting(key, kind, value, resolved.provenance.get(key, "default"), description)
+        for key, kind, value, description in _walk(resolved.config, "")
+    ]
+
+
+def _walk(config: BaseModel, prefix: str) -> Iterator[tuple[str, str, Any, str]]:
+    plain = dump(config)
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, ComponentConfig):
+            yield f"{prefix}{name}.name", "str", value.name, field.description or ""
+            if value.settings is not None:
+                yield from _walk(value.settings, f"{prefix}{name}.")
+        elif isinstance(value, BaseModel):
+            yield from _walk(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, type_name(field.annotation), plain[name], field.description or ""
+
+
+def type_name(annotation: Any) -> str:
+    """A type as one would say it: `int or null`, `constant|cosine`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_name(arguments[0])
+    if origin is Literal:
+        return "|".join(str(argument) for argument in arguments)
+    if origin in (Union, types.UnionType):
+        return " or ".join(type_name(argument) for argument in arguments)
+    if annotation in (None, type(None)):
+        return "null"
+    if arguments:
+        inner = ", ".join("..." if argument is Ellipsis else type_name(argument) for argument in arguments)
+        return f"{origin.__name__}[{inner}]"
+    return "name" if annotation is ComponentConfig else getattr(annotation, "__name__", str(annotation))
+
+
+def help_text(resolved: Resolved[Any]) -> str:
+    """Two lines per setting: the key, its type, value and source; then what it is for."""
+    lines = []
+    for item in settings(resolved):
+        source = "" if item.source == "default" else f"  ({item.source})"
+        lines.append(f"  {item.key}={plain(item.value)}  {item.type}{source}")
+        if item.description:
+            lines.append(f"      {item.description}")
+    return "\n".join(lines)
+
+
+def annotate(yaml_text: str, provenance: Mapping[str, str]) -> str:
+    """The YAML of `dump_block`, a comment behind each line whose value is not a default."""
+    keys: list[tuple[int, str]] = []
+    lines = []
+    for line in yaml_text.splitlines():
+        indent, name = len(line) - len(line.lstrip()), line.strip().partition(":")[0]
+        keys = [(depth, key) for depth, key in keys if depth < indent] + [(indent, name)]
+        source = provenance.get(".".join(key for _, key in keys), "default")
+        lines.append(line if source == "default" else f"{line}  # {source}")
+    return "\n".join(lines) + "\n"
+
+
+def plain(value: Any) -> str:
+    """A value as it would be typed."""
+    return value if isinstance(value, str) else show(value)

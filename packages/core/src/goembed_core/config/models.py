@@ -1,0 +1,100 @@
+"""The settings that every task has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from goembed_core.config.base import Config
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _read_no(value: Any) -> Any:
+    """YAML 1.1 reads Accelerate's own word `no` as false."""
+    return "no" if value is False else value
+
+
+class OptimizerConfig(Config):
+    """Adam with decoupled weight decay, and its learning rate over the images seen."""
+
+    lr: PositiveFloat = Field(description="learning rate after the warm-up")
+    betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="decay of the two moments")
+    eps: PositiveFloat = Field(default=1e-8, description="added to the root of the second moment")
+    weight_decay: NonNegativeFloat = Field(default=0.0, description="decoupled weight decay")
+    warmup_nimg: NonNegativeInt = Field(default=0, description="images over which lr grows from 0")
+    decay: Literal["constant", "cosine"] = Field(
+        default="constant", description="lr after the warm-up; cosine ends at 0"
+    )
+
+
+class TrainConfig(Config):
+    """One training; everything is counted in images seen, so that the number of processes changes nothing."""
+
+    images: PositiveInt = Field(default=100_000, description="observations to see in total")
+    batch_size: PositiveInt = Field(default=16, description="observations per step, over all processes")
+    micro_batch_size: PositiveInt | None = Field(
+        default=None, description="observations per process at a time; null for all of its share"
+    )
+    seed: NonNegativeInt = Field(default=0, description="seed of all random numbers")
+    mixed_precision: Annotated[Literal["auto", "no", "fp16", "bf16"], BeforeValidator(_read_no)] = Field(
+        default="auto", description="arithmetic of the networks; auto obeys accelerate's launcher"
+    )
+    clip_norm: PositiveFloat | None = Field(default=1.0, description="largest norm of a gradient; null for any")
+    ema_halflife_nimg: NonNegativeInt = Field(
+        default=10_000, description="half-life of the averaged weights, in images; 0 for no average"
+    )
+    ema_rampup: NonNegativeFloat = Field(
+        default=0.05, description="the half-life is never longer than this fraction of the images seen; 0 for no limit"
+    )
+    log_every_nimg: PositiveInt = Field(default=1_000, description="images between lines of metrics.jsonl")
+    preview_every_nimg: NonNegativeInt = Field(default=0, description="images between previews; 0 for never")
+    checkpoint_every_nimg: NonNegativeInt = Field(
+        default=10_000, description="images between checkpoints; 0 for the last"
+    )
+    evaluate_every_nimg: NonNegativeInt = Field(
+        default=0, description="images between evaluations; 0 for only at the end"
+    )
+    trackers: list[str] = Field(default=[], description="Accelerate's names of trackers, such as tensorboard, wandb")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; null for torch's own choice")
+    keep_checkpoints: PositiveInt = Field(default=2, description="how many of the latest checkpoints to keep")
+
+    @model_validator(mode="after")
+    def _check_batches(self) -> TrainConfig:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} is not a multiple of micro_batch_size={self.micro_batch_size}"
+            )
+        return self
+
+
+class RunConfig(Config):
+    """Where a run is kept."""
+
+    dir: Path | None = Field(default=None, description="the run's folder; null for ROOT/TASK/NAME")
+    name: str = Field(default="default", min_length=1, description="name of the run under its task")
+    root: Path = Field(default=Path("runs"), description="folder of all runs")
+
+
+class TaskConfig(Config):
+    """What every task can be told; a task adds its own sections."""
+
+    task: str = Field(description="name of the task")
+    preset: str = Field(default="quick", description="named group of settings of the task")
+    run: RunConfig = Field(default=RunConfig(), description="where the run is kept")
+    train: TrainConfig = Field(default=TrainConfig(), description="the training")
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's folder."""
+        return self.run.dir or self.run.root / self.task.rpartition(":")[2] / self.run.name

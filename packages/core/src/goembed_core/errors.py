@@ -1,0 +1,31 @@
+"""Errors that are the user's to mend: the command line prints them as one line, without a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """What was given, what was expected, and what to do about it."""
+
+
+class ConfigError(UserError):
+    """A setting that cannot be used."""
+
+
+class PluginError(UserError):
+    """A plugin or component that is missing, broken or ambiguous."""
+
+
+def closest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice most like `name`, if any is like it at all."""
+    lowered = {choice.lower(): choice for choice in choices}
+    matches = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[matches[0]] if matches else None
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or nothing."""
+    match = closest(name, choices)
+    return f"; did you mean {match!r}?" if match else ""

@@ -1,0 +1,128 @@
+"""`metrics.json`: what `evaluate` found, for machines and for people.  Free of torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from rich.table import Table
+
+from goembed_core.errors import UserError
+from goembed_core.files import write_atomically
+
+# JSON has no NaN and no infinity: they are written as null, and null is read as NaN.
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json"),
+]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class MetricValue:
+    """One figure: its value, which direction is good, over how many samples, and what a reader must know of it."""
+
+    value: Number
+    higher_is_better: bool
+    n: Annotated[int, Field(ge=1)]
+    note: str = ""
+    interval: tuple[Number, Number] | None = None
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Results:
+    """The content of `metrics.json`; `baselines` maps a baseline's name to its value per metric."""
+
+    task: str
+    images_seen: Annotated[int, Field(ge=0)]
+    metrics: dict[str, MetricValue]
+    baselines: dict[str, dict[str, Number]] = Field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path | str) -> Results:
+        """Read `metrics.json`."""
+        try:
+            return _ADAPTER.validate_json(Path(path).read_bytes())
+        except OSError as error:
+            raise UserError(
+                f"cannot read the results {path}: {error.strerror}; `goembed evaluate` writes them"
+            ) from None
+        except ValidationError as error:
+            where = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+            raise UserError(f"{path} is not a metrics.json: {where}: {error.errors()[0]['msg']}") from None
+
+    def write(self, path: Path | str) -> None:
+        """Write `metrics.json`; a reader sees the old file or the new one, never a part."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, _ADAPTER.dump_json(self, indent=2) + b"\n")
+
+    def rows(self) -> list[ResultRow]:
+        """One row per metric, with its value under every baseline that has it."""
+        return [
+            ResultRow(name, metric, {b: values[name] for b, values in self.baselines.items() if name in values})
+            for name, metric in self.metrics.items()
+        ]
+
+    def table(self) -> Table:
+        """The results for the terminal."""
+        table = Table(title=f"{self.task}, {self.images_seen:,} images seen", title_justify="left")
+        table.add_column("metric", overflow="fold")
+        for header in ("value", "95 %", "n", *self.baselines):
+            table.add_column(header, justify="right")
+        for row in self.rows():
+            better = {name: row.beats(name) for name in row.baselines}
+            styles = {True: "green", False: "red", None: ""}
+            table.add_row(
+                f"{row.name} {row.arrow}",
+                f"[bold]{number(row.metric.value)}[/bold]",
+                "" if row.metric.interval is None else " … ".join(map(number, row.metric.interval)),
+                f"{row.metric.n:,}",
+                *(
+                    f"[{styles[better[name]] or 'default'}]{number(row.baselines[name])}[/]" if name in better else ""
+                    for name in self.baselines
+                ),
+            )
+        return table
+
+
+class ResultRow(NamedTuple):
+    """One metric beside its baselines."""
+
+    name: str
+    metric: MetricValue
+    baselines: dict[str, float]
+
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↑" if self.metric.higher_is_better else "↓"
+
+    def beats(self, baseline: str) -> bool | None:
+        """Is the value better than that baseline's?  None where the interval, if there is one, leaves it open."""
+        other = self.baselines[baseline]
+        low, high = self.metric.interval or (self.metric.value, self.metric.value)
+        if not all(map(math.isfinite, (low, high, other))) or low <= other <= high:
+            return None
+        return (low > other) == self.metric.higher_is_better
+
+
+_ADAPTER = TypeAdapter(Results)
+
+
+def number(value: float) -> str:
+    """A figure with four significant digits, as people write it."""
+    if not math.isfinite(value):
+        return "–"
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3e}"
+    digits = max(0, 3 - (math.floor(math.log10(abs(value))) if value else 0))
+    return f"{value:,.{min(digits, 6)}f}"
+
+
+def metric_name(measure: str, features: str, n: int) -> str:
+    """The name of a figure that depends on a feature network and a number of samples: `frechet_efficientnet-lite0_5k`."""
+    return f"{measure}_{features}_{f'{n // 1000}k' if n >= 1000 and n % 1000 == 0 else n}"

@@ -1,0 +1,70 @@
+"""The contracts: what a forward model, an encoder and a denoiser are.
+
+One idea: the signal `S` is never seen, only `O = forward(S, φ)`.  A signal is a tensor, a NamedTuple of tensors, or an
+object with methods (a radiance field); `φ` is a NamedTuple of tensors whose leaves are all `(B, V, ...)`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor
+
+
+class Observations(NamedTuple):
+    """V observations of each of B signals, and the parameters `φ` under which they were made."""
+
+    values: Tensor  # (B, V, *observation)
+    params: Any  # φ: a NamedTuple of tensors, every leaf (B, V, ...)
+
+
+@runtime_checkable
+class ForwardModel(Protocol):
+    """`O = forward(S, φ)` (DFM eq. 5): how a signal is observed; differentiable in the signal."""
+
+    def __call__(self, signal: Any, params: Any) -> Num[Tensor, "batch views ..."]:
+        """Observe every signal of a batch under each of its `V` parameters: `(B, V, *observation)`."""
+        ...
+
+    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Any, Any]:
+        """A valid `(signal, params)` of `batch_size` signals, for the conformance suite."""
+        ...
+
+
+@runtime_checkable
+class GradientOrigin(Protocol):
+    """A forward model with a signal origin `ζ0`, for which gradient-origin embeddings exist."""
+
+    def origin(self, batch_size: int, device: torch.device) -> Any:
+        """The origin `ζ0` of the signal space, `batch_size` times."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns observations into features: of the signal's own space, or per pixel."""
+
+    def __call__(self, observations: Observations, timestep: Float[Tensor, " batch"] | None = None) -> Any: ...
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """`S = denoise(O_ctxt, O_t_trgt; t, φ)` (DFM eq. 4): the signal that explains a context and a noisy target."""
+
+    def __call__(self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]) -> Any:
+        """Estimate the signal.  `timestep` is the discrete diffusion time of each item, `(B,)`, in `[0, T)`."""
+        ...
+
+
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network whose features distances between sets of images are measured in (never called FID unless Inception)."""
+
+    name: str  # stands in the name of every figure made with it
+    num_features: int
+
+    def __call__(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
+        """Features of images in [-1, 1]."""
+        ...

@@ -1,0 +1,47 @@
+"""A metric's value, its interval and its baselines on one line: the small picture in each row of the metric table."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from goembed_core.metrics.results import ResultRow, number
+
+WIDTH_PX, MARGIN_PX = 168, 8
+
+
+class Mark(NamedTuple):
+    """One baseline's place on the line."""
+
+    x: float
+    label: str
+
+
+class Strip(NamedTuple):
+    """Positions in pixels; better is always to the right."""
+
+    value: float
+    interval: tuple[float, float] | None
+    baselines: list[Mark]
+
+
+def strip(row: ResultRow) -> Strip | None:
+    """Lay a row out on a line; None when there is nothing finite to compare the value with."""
+    interval = row.metric.interval
+    if interval is not None and not all(map(math.isfinite, interval)):
+        interval = None
+    baselines = {name: value for name, value in row.baselines.items() if math.isfinite(value)}
+    values = [row.metric.value, *(interval or ()), *baselines.values()]
+    low, high = min(values), max(values)
+    if not math.isfinite(row.metric.value) or low == high:
+        return None
+
+    def place(value: float) -> float:
+        fraction = (value - low) / (high - low)
+        if not row.metric.higher_is_better:
+            fraction = 1 - fraction
+        return round(MARGIN_PX + fraction * (WIDTH_PX - 2 * MARGIN_PX), 1)
+
+    ends = None if interval is None else tuple(sorted(map(place, interval)))
+    marks = [Mark(place(value), f"{name}: {number(value)}") for name, value in baselines.items()]
+    return Strip(place(row.metric.value), ends, marks)

@@ -1,0 +1,63 @@
+"""The heavy half of the command line: what `goembed train`, `sample` and `evaluate` do once their settings are checked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from rich.console import Console
+
+from goembed_core.config import ConfigError, Resolved, resolve_model, resolve_run
+from goembed_core.metrics.results import Results
+from goembed_core.plugins import Component, host
+from goembed_core.progress import duration
+from goembed_core.runs import Run
+
+
+def train(resolved: Resolved) -> None:
+    """Train, evaluate, report; the same command on the same run goes on where it stopped."""
+    config, began = resolved.config, time.monotonic()
+    task = resolved.component.load()(config)
+    state = PartialState()
+    run = Run.start(config, state.is_main_process)
+    state.wait_for_everyone()
+    task.train(run)
+    if state.is_main_process:
+        _finish(run, task.evaluate(run), time.monotonic() - began)
+    state.wait_for_everyone()
+
+
+def evaluate(directory: Path, overrides: Sequence[str]) -> None:
+    """Judge the model of a run again; only the settings under `evaluate` may differ from the run's own."""
+    Run.open(directory)
+    foreign = [item for item in overrides if not item.removeprefix("--").startswith("evaluate.")]
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: an evaluation takes only settings under evaluate; a run keeps its others")
+    began = time.monotonic()
+    resolved = resolve_run(directory, overrides)
+    run = Run.open(directory)
+    _finish(run, resolved.component.load()(resolved.config).evaluate(run), time.monotonic() - began)
+
+
+def sample(directory: Path | None, task: str | None, overrides: Sequence[str]) -> Path:
+    """Sample from a run, or from the model that a task carries."""
+    run = Run.open(directory) if directory is not None else None
+    component: Component = host().get("task", run.config["task"] if run else task)
+    model = component.load_sample_config()
+    if model is None:
+        raise ConfigError(f"task {component.name!r} cannot be sampled from")
+    config = resolve_model(model, overrides).config
+    folder = component.load().sample(run, config)
+    print(f"samples: {folder}")
+    return folder
+
+
+def _finish(run: Run, results: Results, seconds: float) -> None:
+    results.write(run.dir / "metrics.json")
+    Console().print(results.table())
+    print(f"report:  {run.dir / 'report.html'}")
+    print(f"figures: {run.dir / 'metrics.json'}")
+    print(f"sample:  goembed sample {run.dir}")
+    print(f"took {duration(seconds)}; to train on: {run.command()} train.images=…")

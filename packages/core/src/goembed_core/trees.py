@@ -1,0 +1,46 @@
+"""Signals and parameters `φ` as trees: a tensor, None, or a (nested) NamedTuple or tuple of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tree_map(function: Callable[..., Tensor], tree: Any, *others: Any) -> Any:
+    """Apply `function` to the corresponding leaves of trees of one structure."""
+    if tree is None:
+        return None
+    if isinstance(tree, Tensor):
+        return function(tree, *others)
+    if isinstance(tree, tuple):
+        leaves = [tree_map(function, *parts) for parts in zip(tree, *others, strict=True)]
+        return type(tree)(*leaves) if type(tree) is not tuple else tuple(leaves)
+    raise TypeError(f"expected a tensor, None or a NamedTuple of them, got {type(tree).__name__}")
+
+
+def concatenate(trees: list[Any], dim: int) -> Any:
+    """Concatenate trees of one structure along a dimension: 0 for signals, 1 for views."""
+    return tree_map(lambda *leaves: torch.cat(leaves, dim), *trees)
+
+
+def repeat_items(tree: Any, repeats: int) -> Any:
+    """Every item of the batch `repeats` times, next to each other: `(B, ...)` to `(B * repeats, ...)`."""
+    return tree_map(lambda leaf: leaf.repeat_interleave(repeats, 0), tree)
+
+
+def select_items(tree: Any, index: Any) -> Any:
+    """Items of the batch: `index` is a slice or an index tensor."""
+    return tree_map(lambda leaf: leaf[index], tree)
+
+
+def select_views(tree: Any, index: slice) -> Any:
+    """Views of every item: `(B, V, ...)` to `(B, len(index), ...)`."""
+    return tree_map(lambda leaf: leaf[:, index], tree)
+
+
+def to_device(tree: Any, device: torch.device) -> Any:
+    """Every leaf on `device`."""
+    return tree_map(lambda leaf: leaf.to(device, non_blocking=True), tree)

@@ -1,0 +1,1 @@
+"""Diffusion transformer (Peebles & Xie 2023) with heads for pixels, vectors and planes."""
