@@ -122,7 +122,9 @@ def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> tuple[dict
     return tensors, {"groups": groups, "sizes": [len(group["params"]) for group in state["param_groups"]]}
 
 
-def load_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], saved: dict[str, Any]) -> None:
+def load_optimizer(
+    name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], saved: dict[str, Any]
+) -> None:
     """The reverse of `optimizer_tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():

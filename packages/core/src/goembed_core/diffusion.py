@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from goembed_core.config.solvers import SamplerConfig
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.schedule import NoiseSchedule, SamplerConfig
+from goembed_core.schedule import NoiseSchedule
 from goembed_core.trees import concatenate, select_views, tree_map
 
 
@@ -75,7 +76,9 @@ def extrapolate(conditional: Any, unconditional: Any, scale: float) -> Any:
     return tree_map(lambda c, u: torch.lerp(u, c, scale), conditional, unconditional)
 
 
-def split_views(observations: Observations, num_context: int, num_target: int, num_novel: int, random: ItemRandom) -> Split:
+def split_views(
+    observations: Observations, num_context: int, num_target: int, num_novel: int, random: ItemRandom
+) -> Split:
     """Draw which of each signal's `V` observations are context, target and novel, without replacement."""
     available = observations.values.shape[1]
     if num_context + num_target + num_novel > available:
@@ -87,9 +90,7 @@ def split_views(observations: Observations, num_context: int, num_target: int, n
     items = torch.arange(len(order), device=order.device)[:, None]
     shuffled = tree_map(lambda leaf: leaf[items, order.to(leaf.device)], observations)
     ends = (num_context, num_context + num_target, num_context + num_target + num_novel)
-    context, target, novel = (
-        select_views(shuffled, slice(a, b)) for a, b in zip((0, *ends[:-1]), ends, strict=True)
-    )
+    context, target, novel = (select_views(shuffled, slice(a, b)) for a, b in zip((0, *ends[:-1]), ends, strict=True))
     return Split(context, target, novel if num_novel else None)
 
 

@@ -7,22 +7,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 
-from goembed_core.config import Config
+from goembed_core.config.solvers import Stage
 
 ItemLosses = Callable[[Mapping[str, Tensor]], dict[str, Float[Tensor, " batch"]]]
-
-
-class Stage(Config):
-    """One stage: which variables move, how far and how long, and what each term of the loss weighs."""
-
-    steps: int = Field(60, ge=1, description="Adam steps")
-    lr: float = Field(0.02, gt=0, description="learning rate, in the units of the variables")
-    variables: tuple[str, ...] = Field((), description="names of the variables that move; empty is all")
-    weights: dict[str, float] = Field(default_factory=dict, description="weight of each term; a term not named weighs 1")
-    rampdown: float = Field(0.25, ge=0, le=1, description="last fraction of the steps, over which lr falls to 0 (cosine)")
 
 
 class Inversion(NamedTuple):
@@ -79,7 +68,8 @@ def invert(
                 break
             for group in optimizer.param_groups:
                 group["lr"] = stage.lr * _rampdown(step / stage.steps, stage.rampdown)
-            gradients = torch.autograd.grad(total.sum(), leaves)
+            with torch.enable_grad():
+                gradients = torch.autograd.grad(total.sum(), leaves)
             for leaf, gradient in zip(leaves, gradients, strict=True):
                 leaf.grad = gradient
             optimizer.step()

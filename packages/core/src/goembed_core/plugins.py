@@ -262,11 +262,12 @@ class PluginHost:
         """Say what is registered, what failed, and which package would provide the name."""
         names = self.names(kind)
         known = [other for first_kind, other in FIRST_PARTY if first_kind == kind]
-        text = f"{spoken(kind)} {name!r} is not registered{did_you_mean(name, [*names, *known] if name not in known else [])}"
+        text = f"{spoken(kind)} {name!r} is not registered"
+        text += "" if name in known else did_you_mean(name, [*names, *known])
         text += f"; available: {', '.join(names) or 'none'}"
         elsewhere = sorted({component.kind for component in self.components if component.name == name})
         if elsewhere:
-            text += f"; {name!r} is a {' and a '.join(spoken(other) for other in elsewhere)}"
+            text += f"; as {name!r} there is: {', '.join(spoken(other) for other in elsewhere)}"
         package = FIRST_PARTY.get((kind, name))
         if package and package not in {record.distribution for record in self.records}:
             text += f"; it is part of {package}: `uv pip install {package}`"

@@ -63,7 +63,9 @@ def save_pretrained(
         (incomplete / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
-def from_pretrained(source: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None) -> Pretrained:
+def from_pretrained(
+    source: str | Path, *, device: torch.device | str = "cpu", revision: str | None = None
+) -> Pretrained:
     """Build a model from a directory that `save_pretrained` wrote, or from the repository `owner/name` of a model hub.
 
     **Raises:** UserError, which names the package to install when a component's plugin is missing, and the tensor when

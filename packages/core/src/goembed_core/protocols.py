@@ -68,3 +68,14 @@ class FeatureNetwork(Protocol):
     def __call__(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n features"]:
         """Features of images in [-1, 1]."""
         ...
+
+
+@runtime_checkable
+class ClassifierNetwork(FeatureNetwork, Protocol):
+    """A feature network that also names what it sees."""
+
+    classes: tuple[str, ...]
+
+    def logits(self, images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n classes"]:
+        """Unnormalised log-probabilities of images in [-1, 1]."""
+        ...

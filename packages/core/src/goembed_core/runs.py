@@ -1,6 +1,6 @@
 """A run directory: self-contained, movable, and the same command on it goes on where it stopped.
 
-    runs/<task>/<name>/{config.yaml, environment.json, metrics.jsonl, metrics.json, checkpoints/, model/, samples/, report.html}
+runs/<task>/<name>/{config.yaml, environment.json, metrics.jsonl, metrics.json, checkpoints/, model/, samples/, report.html}
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def _require_same(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> 
     differing = [
         f"{key} is {before.get(key, 'absent')!r} there and {after.get(key, 'absent')!r} here"
         for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+        if before.get(key) != after.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
     ]
     if differing:
         raise UserError(
@@ -155,7 +156,9 @@ def _require_same(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> 
 
 
 def _suggest(directory: Path) -> str:
-    siblings = [path.parent.name for path in directory.parent.glob("*/config.yaml")] if directory.parent.is_dir() else []
+    siblings = (
+        [path.parent.name for path in directory.parent.glob("*/config.yaml")] if directory.parent.is_dir() else []
+    )
     if not siblings:
         return ""
     match = closest(directory.name, siblings)

@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor
 
-from goembed_core.config import Config
+from goembed_core.config.solvers import SamplerName, ScheduleConfig
 from goembed_core.errors import UserError
 from goembed_core.randomness import ItemRandom
-
-SamplerName = Literal["ddim", "dpm-solver++", "unipc", "ddpm"]
-
-
-class ScheduleConfig(Config):
-    """The noise schedule of training."""
-
-    num_timesteps: int = Field(1000, ge=2, description="T, the number of discrete diffusion times")
-    betas: Literal["squaredcos_cap_v2", "linear", "scaled_linear"] = Field(
-        "squaredcos_cap_v2", description="diffusers' name of the β schedule; squaredcos_cap_v2 is the cosine schedule"
-    )
-    loss_weighting: Literal["uniform", "snr"] = Field(
-        "uniform", description="weight of the loss over t: 1, or max(1, min(SNR(t), snr_cap))"
-    )
-    snr_cap: float = Field(100.0, gt=0, description="largest weight under loss_weighting=snr")
-
-
-class SamplerConfig(Config):
-    """How the reverse process is run."""
-
-    name: SamplerName = Field("unipc", description="ddim, dpm-solver++, unipc, or ddpm (ancestral)")
-    num_steps: int = Field(10, ge=1, description="evaluations of the denoiser")
-    guidance_scale: float = Field(1.0, ge=0, description="classifier-free guidance w; 1 is the conditional model alone")
-    threshold: float | None = Field(
-        None, gt=0, le=1, description="dynamic thresholding: the quantile of |Ô| that is scaled to 1; null is off"
-    )
-    temperature: float = Field(1.0, gt=0, description="scale of the initial noise")
 
 
 class NoiseSchedule:

@@ -130,8 +130,6 @@ class Trainer:
         self.optimizers = {
             name: self.accelerator.prepare_optimizer(_make_optimizer(player)) for name, player in plan.players.items()
         }
-        for optimizer in self.optimizers.values():  # a player's parameters want gradients only during its own moves
-            _require_gradients([p for group in optimizer.param_groups for p in group["params"]], False)
         averaged = {name: plan.modules[name] for name in plan.averaged}
         self.ema = EMA(averaged, config.ema_halflife_nimg, config.ema_rampup)
         self.checkpoints = CheckpointFolder(run.dir / "checkpoints", config.keep_checkpoints)
@@ -144,6 +142,15 @@ class Trainer:
     def train(self) -> dict[str, nn.Module]:
         """Train to the end and return the averaged modules (the trained ones where no average is kept)."""
         self._resume()
+        everything = [p for optimizer in self.optimizers.values() for p in _parameters(optimizer)]
+        _require_gradients(everything, False)  # wanted only during a player's own moves
+        try:
+            self._run()
+        finally:
+            _require_gradients(everything, True)
+        return {name: self.ema.modules.get(name, module) for name, module in self.plan.modules.items()}
+
+    def _run(self) -> None:
         began, seconds_before = time.monotonic(), self.seconds
         data = iter(self.plan.data(self._positions()))
         due = {
@@ -172,7 +179,6 @@ class Trainer:
             if saved_at != self.images_seen:
                 self._save()
             raise Interrupted(f"stopped at {self.images_seen} images and saved; resume with: {self.run.command()}")
-        return {name: self.ema.modules.get(name, module) for name, module in self.plan.modules.items()}
 
     def train_step(self, batches: Sequence[Batch]) -> None:
         """Every phase's move, on one global batch."""
@@ -190,7 +196,7 @@ class Trainer:
 
     def _play(self, phase: Phase, batches: Sequence[Batch], randoms: Sequence[ItemRandom]) -> None:
         player, optimizer = self.plan.players[phase.player], self.optimizers[phase.player]
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = _parameters(optimizer)
         _require_gradients(parameters, True)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(player.optimizer, self.images_seen, self.config.images)
@@ -275,7 +281,10 @@ class Trainer:
         values = {name: value.item() for name, value in means.items()}
         self._write(
             values
-            | {f"lr/{n}": learning_rate(p.optimizer, self.images_seen, self.config.images) for n, p in self.plan.players.items()}
+            | {
+                f"lr/{n}": learning_rate(p.optimizer, self.images_seen, self.config.images)
+                for n, p in self.plan.players.items()
+            }
             | {"images_per_second": rate, "memory_mib": memory_mib(self.device), "seconds": self.seconds}
         )
         bad = [name for name, value in values.items() if not math.isfinite(value)]
@@ -390,6 +399,10 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     if config.trackers:
         accelerator.init_trackers("goembed", config={"run": str(run.dir)})
     return accelerator
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _require_gradients(parameters: Sequence[nn.Parameter], wanted: bool) -> None:

@@ -3,11 +3,13 @@
 from goembed_core.config.base import Config
 from goembed_core.config.components import ComponentConfig, component, validate_component, validate_params
 from goembed_core.config.models import OptimizerConfig, RunConfig, TaskConfig, TrainConfig
-from goembed_core.config.resolve import Resolved, dump_yaml, resolve, resolve_model, resolve_run
+from goembed_core.config.resolve import Resolved, dump_yaml, resolve, resolve_model, resolve_run, run_task
+from goembed_core.errors import ConfigError
 
 __all__ = [
     "ComponentConfig",
     "Config",
+    "ConfigError",
     "OptimizerConfig",
     "Resolved",
     "RunConfig",
@@ -18,6 +20,7 @@ __all__ = [
     "resolve",
     "resolve_model",
     "resolve_run",
+    "run_task",
     "validate_component",
     "validate_params",
 ]

@@ -103,7 +103,7 @@ def nearest_key(path: str, known: list[str]) -> str | None:
         by_last.setdefault(_last(key), []).append(key)
     if (near := closest(last, by_last)) is not None and len(by_last[near]) == 1:
         return by_last[near][0]
-    return closest(path, candidates)
+    return None if section in {"", *sections} else closest(path, candidates)
 
 
 def _last(key: str) -> str:

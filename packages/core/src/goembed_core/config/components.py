@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from pydantic.fields import FieldInfo
 
 from goembed_core.config.base import Config
@@ -75,10 +75,13 @@ def component(
     """
     about = {"description": description or f"the {spoken(kind)}", "json_schema_extra": {"component": kind}}
     if name is REQUIRED:
-        return Field(**about)
-    if name is None:
-        return Field(default=None, **about)
-    return Field(default=ComponentConfig(name=name, **(params or {})).of_kind(kind), **about)
+        field = Field(**about)
+    elif name is None:
+        field = Field(default=None, **about)
+    else:
+        field = Field(default=ComponentConfig(name=name, **(params or {})).of_kind(kind), **about)
+    field.metadata.append(AfterValidator(lambda section: section and section.of_kind(kind)))
+    return field
 
 
 def component_kind(field: FieldInfo) -> str | None:

@@ -34,15 +34,24 @@ def settings(resolved: Resolved[Any]) -> list[Setting]:
 def _walk(config: BaseModel, prefix: str) -> Iterator[tuple[str, str, Any, str]]:
     plain = dump(config)
     for name, field in type(config).model_fields.items():
-        value = getattr(config, name)
+        value, description = getattr(config, name), _description(type(config), name)
         if isinstance(value, ComponentConfig):
-            yield f"{prefix}{name}.name", "str", value.name, field.description or ""
+            yield f"{prefix}{name}.name", "str", value.name, description
             if value.settings is not None:
                 yield from _walk(value.settings, f"{prefix}{name}.")
         elif isinstance(value, BaseModel):
             yield from _walk(value, f"{prefix}{name}.")
+        elif isinstance(value, dict) and value:
+            kind = type_name((Any, *get_args(field.annotation))[-1])
+            yield from ((f"{prefix}{name}.{key}", kind, plain[name][key], description) for key in value)
         else:
-            yield prefix + name, type_name(field.annotation), plain[name], field.description or ""
+            yield prefix + name, type_name(field.annotation), plain[name], description
+
+
+def _description(model: type[BaseModel], name: str) -> str:
+    """A field's documentation, which a subclass that only changes the default need not repeat."""
+    fields = [base.model_fields[name] for base in model.__mro__ if name in getattr(base, "model_fields", {})]
+    return next((field.description for field in fields if field.description), "")
 
 
 def type_name(annotation: Any) -> str:
@@ -74,7 +83,7 @@ def help_text(resolved: Resolved[Any]) -> str:
 
 
 def annotate(yaml_text: str, provenance: Mapping[str, str]) -> str:
-    """The YAML of `dump_block`, a comment behind each line whose value is not a default."""
+    """The YAML of `dump_yaml`, with a comment behind each value that is not a default: where it came from."""
     keys: list[tuple[int, str]] = []
     lines = []
     for line in yaml_text.splitlines():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,12 +77,25 @@ def resolve(
 
 def resolve_run(run: Path, overrides: Sequence[str] = (), *, host: PluginHost | None = None) -> Resolved[TaskConfig]:
     """The settings of an earlier run, from its `config.yaml`, with overrides; the run's folder is where it lies now."""
+    resolved = resolve(None, [f"config={_config_file(run)}", *overrides], host=host)
+    moved = resolved.config.run.model_copy(update={"dir": run})
+    return Resolved(resolved.config.model_copy(update={"run": moved}), resolved.provenance, resolved.component)
+
+
+def run_task(run: Path) -> str:
+    """The task of an earlier run."""
+    path = _config_file(run)
+    task = load_yaml_file(path).get("task")
+    if not isinstance(task, str):
+        raise ConfigError(f"{path} does not name a task")
+    return task
+
+
+def _config_file(run: Path) -> Path:
     path = run / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{run} is not a run: it has no config.yaml")
-    resolved = resolve(None, [f"config={path}", *overrides], host=host)
-    moved = resolved.config.run.model_copy(update={"dir": run})
-    return Resolved(resolved.config.model_copy(update={"run": moved}), resolved.provenance, resolved.component)
+    return path
 
 
 def resolve_model(
@@ -213,7 +227,7 @@ def _defaults(model: type[BaseModel]) -> Tree:
         if field.is_required():
             continue
         value = field.get_default(call_default_factory=True)
-        found[name] = dump(value) if isinstance(value, BaseModel) else value
+        found[name] = dump(value) if isinstance(value, BaseModel) else copy.deepcopy(value)
     return found
 
 

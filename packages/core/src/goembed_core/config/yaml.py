@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ CORE_SCHEMA = (
     ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
 )
+LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 
 
 class Loader(yaml.SafeLoader):
@@ -48,11 +50,22 @@ def _int(loader: Loader, node: yaml.ScalarNode) -> int:
     return int(loader.construct_scalar(node))  # PyYAML's own reads 010 as octal
 
 
+def _dump_list(dumper: Dumper, values: list[Any]) -> yaml.SequenceNode:
+    flow = not any(isinstance(value, list | dict) for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=flow)
+
+
+def _dump_str(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if LINE_BREAK.search(text) else None)
+
+
 for _tag, _pattern, _first in CORE_SCHEMA:
     for _class in (Loader, Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 Loader.add_constructor("tag:yaml.org,2002:float", _float)
 Loader.add_constructor("tag:yaml.org,2002:int", _int)
+Dumper.add_representer(list, _dump_list)
+Dumper.add_representer(str, _dump_str)
 
 
 def load_yaml(text: str) -> Any:
@@ -78,5 +91,5 @@ def load_yaml_file(path: Path) -> dict[str, Any]:
 
 
 def dump_tree(tree: Any) -> str:
-    """YAML of plain values, in their own order, short lists on one line."""
-    return yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    """YAML of plain values in their own order: a line for each, a list of scalars included."""
+    return yaml.dump(tree, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=math.inf)

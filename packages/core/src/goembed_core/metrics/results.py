@@ -124,5 +124,5 @@ def number(value: float) -> str:
 
 
 def metric_name(measure: str, features: str, n: int) -> str:
-    """The name of a figure that depends on a feature network and a number of samples: `frechet_efficientnet-lite0_5k`."""
+    """The name of a figure, with its feature network and sample count: `frechet_efficientnet-lite0_5k`."""
     return f"{measure}_{features}_{f'{n // 1000}k' if n >= 1000 and n % 1000 == 0 else n}"

@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from goembed_core.errors import UserError
 from goembed_core.report.style import COLOURS, legend, new_figure, quiet
 
-IMAGES = "images_seen"
+IMAGES = "images"
 HALFLIFE = 0.01  # of the smoothing, as a fraction of the run
 MAX_POINTS = 1500
 
@@ -99,7 +99,7 @@ def _figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
     finite = finite[np.isfinite(finite)]
     if len(finite):
         low, high = np.percentile(finite, [0.5, 99.5])  # a spike must not flatten the rest
-        margin = 0.08 * (high - low) or 0.05 * max(abs(high), 1e-9)
+        margin = max(0.08 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-12)  # a constant stays a flat line
         axes.set_ylim(low - margin, high + margin)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from goembed_core.errors import UserError
-from goembed_core.report.style import COLOURS, DEVICE_PX, FAINT, INK, PAGE_WIDTH_PX, legend, new_figure, quiet
+from goembed_core.report.style import COLOURS, DEVICE_PX, INK, PAGE_WIDTH_PX, legend, new_figure, quiet
 
 LARGEST_TILE = 256  # device pixels that small images are enlarged to
 CHARACTER_PX, LINE_PX = 5.0, 18.0
@@ -64,7 +64,6 @@ def heatmap_grid(
     finite = values[np.isfinite(values)]
     low, high = limits or (min(0.0, finite.min(initial=0.0)), finite.max(initial=0.0) or 1.0)
     scale = ScalarMappable(Normalize(low, high), colours)
-    scale.cmap.set_bad(alpha=0)
     figure = _grid(scale.to_rgba(np.ma.masked_invalid(values), bytes=True), row_labels, column_labels, footer_px=42)
     _, height = figure.get_size_inches() * 100
     width = min(180.0, figure.get_size_inches()[0] * 100 - 20)

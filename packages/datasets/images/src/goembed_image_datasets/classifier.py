@@ -27,7 +27,8 @@ NUM_FEATURES = 64
 class FashionClassifier(nn.Module):
     """`features(images)`: 64 values after a GELU, from five convolutions whose batch norms are folded into them.
 
-    It has no mode of training: its parameters are frozen, and `.train()` changes nothing.  Differentiable in the images.
+    It has no mode of training: its parameters are frozen, and `.train()` changes nothing.
+    Differentiable in the images.
     """
 
     name = "fashion-classifier"
@@ -35,8 +36,9 @@ class FashionClassifier(nn.Module):
 
     def __init__(self, config: FashionClassifierConfig | None = None):
         super().__init__()
-        self.body = fashion_body()
-        self.head = nn.Linear(NUM_FEATURES, len(CLASSES))
+        with torch.device("meta"):  # no fresh weights, which would be drawn from torch's global numbers
+            self.body = fashion_body()
+            self.head = nn.Linear(NUM_FEATURES, len(CLASSES))
         self._load(config.weights if config else None)
         self.requires_grad_(False)
 
@@ -52,7 +54,8 @@ class FashionClassifier(nn.Module):
         """The weights of a file, or those shipped."""
         file = files("goembed_image_datasets") / "weights" / "fashion_classifier.safetensors" if path is None else path
         try:
-            self.load_state_dict(load(file.read_bytes()))
+            state = {name: value.float() for name, value in load(file.read_bytes()).items()}
+            self.load_state_dict(state, assign=True)
         except (OSError, SafetensorError, RuntimeError) as error:
             raise UserError(
                 f"{file}: not the weights of a fashion-classifier ({error}); "

@@ -17,7 +17,9 @@ class ImagesConfig(Config):
         description="folder, zip, IDX file, or folder with IDX files; left out or `fashion-mnist`: "
         "the folder fashion_mnist in the folder that the environment variable GOEMBED_DATA names",
     )
-    split: Literal["train", "test"] = Field("train", description="which IDX files of a folder; other sets have no splits")
+    split: Literal["train", "test"] = Field(
+        "train", description="which IDX files of a folder; other sets have no splits"
+    )
     resolution: int | None = Field(
         32, ge=1, le=16384, description="side of the square images; null: as stored, which must be one size for all"
     )
@@ -33,7 +35,8 @@ class ImagesConfig(Config):
     )
     xflip: bool = Field(False, description="also every image mirrored: the set is twice as long")
     on_error: Literal["raise", "skip"] = Field(
-        "raise", description="an unreadable image: stop, or leave it out (reads every image once when the set is opened)"
+        "raise",
+        description="an unreadable image: stop, or leave it out (reads every image once when the set is opened)",
     )
 
 

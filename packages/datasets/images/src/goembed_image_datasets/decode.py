@@ -16,13 +16,13 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no decoder that starts another program
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no decoder that starts another program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B")
 Fit = Literal["pad", "crop", "resize"]
 
 # What Pillow's decoders are known to raise on damaged files, besides its own errors.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, KeyError, struct.error, zlib.error)
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
 
 
 def decode(file: BinaryIO, name: str) -> Image.Image:

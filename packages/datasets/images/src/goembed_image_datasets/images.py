@@ -78,7 +78,7 @@ class ImageDataset(Dataset[ImageItem]):
     def gather(self, indices: Int[Tensor, " n"]) -> Float[Tensor, "n channels height width"]:
         """The images of `indices` at once, on their device."""
         items = indices.cpu()
-        if items.numel() and not (0 <= int(items.min()) and int(items.max()) < len(self)):
+        if items.numel() and (int(items.min()) < 0 or int(items.max()) >= len(self)):
             raise IndexError(f"items {int(items.min())}...{int(items.max())} of a set of {len(self)}")
         images = to_float(self._gather_pixels(items % self.num_images).to(indices.device))
         mirrored = (indices >= self.num_images)[:, None, None, None]

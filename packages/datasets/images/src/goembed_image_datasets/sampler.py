@@ -1,4 +1,4 @@
-"""The order of training images: endless, a function of the seed and the position alone, the same on any number of processes."""
+"""The endless order of training images: a function of seed and position, whatever the number of processes."""
 
 from __future__ import annotations
 

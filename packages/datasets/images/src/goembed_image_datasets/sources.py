@@ -1,4 +1,4 @@
-"""Where images lie: a folder, a zip, an IDX file.  A source knows its items' names and labels and reads one at a time."""
+"""Where images lie: a folder, a zip, an IDX file.  A source knows its items' names and labels and reads one."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ def open_source(path: Path | None, split: Literal["train", "test"]) -> ImageSour
     if not source.names:
         raise UserError(f"{path}: holds no image; expected files of the formats {', '.join(FORMATS)}, or IDX files")
     if idx is None and split != "train":
-        raise UserError(f"{path}: has no split {split!r} (only IDX folders have); point `path` at the test images instead")
+        raise UserError(
+            f"{path}: has no split {split!r} (only IDX folders have); point `path` at the test images instead"
+        )
     return source
 
 
@@ -172,7 +174,9 @@ def _idx_file(folder: Path, split: Literal["train", "test"]) -> Path | None:
         if file.name.startswith(prefixes):
             return file
     names = ", ".join(file.name for file in files)
-    raise UserError(f"{folder}: no IDX file of the split {split!r} ({prefixes[0]}-images-idx3-ubyte[.gz]) among {names}")
+    raise UserError(
+        f"{folder}: no IDX file of the split {split!r} ({prefixes[0]}-images-idx3-ubyte[.gz]) among {names}"
+    )
 
 
 def _is_image(name: PurePosixPath) -> bool:

@@ -18,8 +18,25 @@ def modulated_norm(
     return torch.addcmul(shift[:, None], normed, 1 + scale[:, None])
 
 
+def attend(
+    query: Float[Tensor, "batch heads tokens dim"],
+    key: Float[Tensor, "batch heads tokens dim"],
+    value: Float[Tensor, "batch heads tokens dim"],
+) -> Float[Tensor, "batch heads tokens dim"]:
+    """`softmax(q kᵀ / √dim) v`."""
+    half = query.dtype in (torch.bfloat16, torch.float16)
+    if not (half and query.device.type == "cpu"):
+        return F.scaled_dot_product_attention(query, key, value)
+    # On the CPU the backward pass of attention takes ten times as long in half width as in float32.
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(query.dtype)
+
+
 class DiTBlock(nn.Module):
-    """`x + g₁ attention(LN(x) (1 + a₁) + s₁)`, then `x + g₂ MLP(LN(x) (1 + a₂) + s₂)`; `s, a, g` are linear in the condition and 0 at first."""
+    """`x + g₁ attention(LN(x) (1 + a₁) + s₁)`, then `x + g₂ MLP(LN(x) (1 + a₂) + s₂)`.
+
+    Shift `s`, scale `a` and gate `g` are linear in the condition and 0 at first: the block starts as the identity.
+    """
 
     def __init__(self, hidden_size: int, num_heads: int, mlp_ratio: float):
         super().__init__()
@@ -48,8 +65,7 @@ class DiTBlock(nn.Module):
         """Multi-head self-attention over the tokens."""
         b, n, d = x.shape
         heads = (part.view(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
-        attended = F.scaled_dot_product_attention(*heads)
-        return self.attention_out(attended.transpose(1, 2).reshape(b, n, d))
+        return self.attention_out(attend(*heads).transpose(1, 2).reshape(b, n, d))
 
     def mlp(self, x: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Two layers with the tanh form of GELU between."""

@@ -49,6 +49,9 @@ class DiTConfig(Config):
     condition_dim: NonNegativeInt = Field(
         default=0, description="size of a further vector added to the time embedding; 0: none"
     )
+    checkpoint_blocks: bool = Field(
+        default=False, description="recompute each block in the backward pass: less memory, a third more time"
+    )
 
     head: Literal["pixels", "vector", "planes"] = Field(default="pixels", description="what the tokens become")
     out_channels: PositiveInt | None = Field(default=None, description="head=pixels: channels of the output image")
@@ -92,6 +95,10 @@ class DiTConfig(Config):
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of 4: "
                 "the position embedding is a sine and a cosine of x and of y"
+            )
+        if int(self.hidden_size * self.mlp_ratio) < 1:
+            raise ValueError(
+                f"mlp_ratio={self.mlp_ratio} leaves nothing of hidden_size={self.hidden_size}: choose a larger one"
             )
         if self.frequency_dim % 2:
             raise ValueError(f"frequency_dim={self.frequency_dim} is odd: it counts sines and as many cosines")

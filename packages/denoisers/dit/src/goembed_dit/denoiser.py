@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
-from goembed_dit.config import DiTConfig
-from goembed_dit.network import DiT
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
+from goembed_dit.config import DiTConfig
+from goembed_dit.network import DiT
+
 
 class DiTDenoiser(nn.Module):
-    """`S = DiT(O_ctxt ‖ O_t_trgt, t)` (DFM eq. 4): all views of the context and of the noisy target side by side as channels.
+    """`S = DiT(O_ctxt ‖ O_t_trgt, t)` (DFM eq. 4): all views of the context, then of the noisy target, as channels.
 
     It looks at the values alone: what it has to see of `φ`, say a mask, has to be among their channels.
     """
@@ -33,19 +34,25 @@ class DiTDenoiser(nn.Module):
 
         Without a context the noisy target alone has to fill `in_channels`.
         """
-        parts = {"noisy target": noisy_target} if context is None else {"context": context, "noisy target": noisy_target}
+        parts = {"context": context} if context is not None else {}
+        parts["noisy target"] = noisy_target
+        self.check(parts)
+        values = torch.cat([part.values.flatten(1, 2) for part in parts.values()], dim=1)
+        return self.network(values, timestep, condition)
+
+    def check(self, parts: dict[str, Observations]) -> None:
+        """Say which part does not fit the other, or brings how many channels when they are not as configured."""
         for name, part in parts.items():
             if part.values.dim() != 5:
                 raise UserError(
                     f"the {name} has values of shape {tuple(part.values.shape)}, "
                     "expected (batch, views, channels, height, width)"
                 )
-        self.check_channels(parts)
-        values = torch.cat([part.values.flatten(1, 2) for part in parts.values()], dim=1)
-        return self.network(values, timestep, condition)
+        sizes = {name: (len(part.values), *part.values.shape[3:]) for name, part in parts.items()}
+        if len(set(sizes.values())) > 1:
+            given = " and ".join(f"{name} is {size}" for name, size in sizes.items())
+            raise UserError(f"context and noisy target need equal (batch, height, width), but {given}")
 
-    def check_channels(self, parts: dict[str, Observations]) -> None:
-        """Say which part brings how many channels, when they are not as many as configured."""
         counts = {name: part.values.shape[1:3] for name, part in parts.items()}
         total = sum(views * channels for views, channels in counts.values())
         if total != self.config.in_channels:

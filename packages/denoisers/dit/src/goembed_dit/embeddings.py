@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
@@ -24,10 +25,8 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, image: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch tokens hidden"]:
         """Tokens row by row."""
-        b, c, h, w = image.shape
         p = self.patch_size
-        patches = image.reshape(b, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5)
-        return self.linear(patches.reshape(b, (h // p) * (w // p), c * p * p))
+        return self.linear(rearrange(image, "b c (rows p) (columns q) -> b (rows columns) (c p q)", p=p, q=p))
 
 
 class TimeEmbedding(nn.Module):
@@ -49,14 +48,14 @@ class TimeEmbedding(nn.Module):
 
 
 def timestep_waves(timestep: Num[Tensor, " batch"], dim: int, dtype: torch.dtype) -> Float[Tensor, "batch {dim}"]:
-    """`[cos(t f_k), sin(t f_k)]` with `f_k = 10000^(-2k/dim)`, `k < dim/2` (Transformer §3.5; DiT's order and frequencies)."""
+    """`[cos(t f_k), sin(t f_k)]` with `f_k = 10000^(-2k/dim)`, `k < dim/2`."""
     exponent = torch.arange(dim // 2, dtype=dtype, device=timestep.device) / (dim // 2)
     angle = timestep.to(dtype)[:, None] * torch.exp(-math.log(MAX_PERIOD) * exponent)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 def position_embedding(rows: int, columns: int, dim: int) -> Float[Tensor, "{rows*columns} {dim}"]:
-    """`[sin(x f), cos(x f), sin(y f), cos(y f)]` of each token's column x and row y, `f_k = 10000^(-4k/dim)`, row by row."""
+    """`[sin(x f), cos(x f), sin(y f), cos(y f)]` of each token's column x and row y, with `f_k = 10000^(-4k/dim)`."""
     exponent = torch.arange(dim // 4, dtype=torch.float64) / (dim // 4)
     frequency = torch.exp(-math.log(MAX_PERIOD) * exponent)
     y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")

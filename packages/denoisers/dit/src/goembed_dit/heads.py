@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from goembed_dit.block import modulated_norm
-from goembed_dit.config import DiTConfig
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from goembed_dit.block import modulated_norm
+from goembed_dit.config import DiTConfig
 
 
 def zero_linear(in_features: int, out_features: int) -> nn.Linear:
@@ -21,7 +23,7 @@ class PixelHead(nn.Module):
 
     def __init__(self, config: DiTConfig):
         super().__init__()
-        self.grid = config.grid
+        self.rows, self.columns = config.grid
         self.patch_size = config.patch_size
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
         self.linear = zero_linear(config.hidden_size, config.patch_size**2 * config.out_channels)
@@ -31,10 +33,14 @@ class PixelHead(nn.Module):
     ) -> Float[Tensor, "batch channels height width"]:
         """An image of the input's height and width."""
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        patches = self.linear(modulated_norm(tokens, shift, scale))
-        (rows, columns), p = self.grid, self.patch_size
-        pixels = patches.reshape(len(patches), rows, columns, p, p, -1).permute(0, 5, 1, 3, 2, 4)
-        return pixels.reshape(len(patches), -1, rows * p, columns * p)
+        return rearrange(
+            self.linear(modulated_norm(tokens, shift, scale)),
+            "b (rows columns) (p q channels) -> b channels (rows p) (columns q)",
+            rows=self.rows,
+            columns=self.columns,
+            p=self.patch_size,
+            q=self.patch_size,
+        )
 
 
 class VectorHead(nn.Module):
@@ -58,23 +64,28 @@ class PlaneHead(nn.Module):
 
     def __init__(self, config: DiTConfig):
         super().__init__()
-        rows, columns = config.grid
-        self.grid = config.grid
-        self.part = (config.plane_resolution // rows, config.plane_resolution // columns)
+        self.rows, self.columns = config.grid
         self.num_planes = config.num_planes
+        self.plane_channels = config.plane_channels
+        num_texels = config.plane_resolution**2 // (self.rows * self.columns)
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
-        part_size = self.part[0] * self.part[1] * config.num_planes * config.plane_channels
-        self.linear = zero_linear(config.hidden_size, part_size)
+        self.linear = zero_linear(config.hidden_size, config.num_planes * config.plane_channels * num_texels)
+        self.texel_rows = config.plane_resolution // self.rows
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], condition: Float[Tensor, "batch hidden"]
     ) -> Float[Tensor, "batch planes channels resolution resolution"]:
         """Square planes."""
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        parts = self.linear(modulated_norm(tokens, shift, scale))
-        (rows, columns), (p, q), planes = self.grid, self.part, self.num_planes
-        texels = parts.reshape(len(parts), rows, columns, p, q, planes, -1).permute(0, 5, 6, 1, 3, 2, 4)
-        return texels.reshape(len(parts), planes, -1, rows * p, columns * q)
+        return rearrange(
+            self.linear(modulated_norm(tokens, shift, scale)),
+            "b (rows columns) (p q planes channels) -> b planes channels (rows p) (columns q)",
+            rows=self.rows,
+            columns=self.columns,
+            p=self.texel_rows,
+            planes=self.num_planes,
+            channels=self.plane_channels,
+        )
 
 
 HEADS = {"pixels": PixelHead, "vector": VectorHead, "planes": PlaneHead}

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from goembed_core.errors import UserError
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
 from goembed_dit.block import DiTBlock
 from goembed_dit.config import DiTConfig
 from goembed_dit.embeddings import PatchEmbedding, TimeEmbedding, position_embedding
 from goembed_dit.heads import HEADS
-from jaxtyping import Float, Num
-from torch import Tensor, nn
 
 
 class DiT(nn.Module):
-    """`head(blocks(patches(x) + positions; c), c)` with `c = time(t) [+ W condition]`; all zeros until it is trained."""
+    """`head(blocks(patches(x) + positions, c), c)` with `c = SiLU(time(t) + W condition)`; all zeros until trained."""
 
     def __init__(self, config: DiTConfig):
         super().__init__()
@@ -49,7 +52,10 @@ class DiT(nn.Module):
         c = F.silu(c)
         tokens = self.patch_embedding(image) + self.positions
         for block in self.blocks:
-            tokens = block(tokens, c)
+            if self.config.checkpoint_blocks and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, c, use_reentrant=False, preserve_rng_state=False)
+            else:
+                tokens = block(tokens, c)
         return self.head(tokens, c)
 
     def check(self, image: Tensor, timestep: Tensor, condition: Tensor | None) -> None:

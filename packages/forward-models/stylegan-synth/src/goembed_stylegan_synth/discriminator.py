@@ -22,7 +22,8 @@ def minibatch_std(
     batch, channels, height, width = x.shape
     group = math.gcd(batch, group_size)
     y = x.float().reshape(group, -1, channels, height, width)
-    y = (y.var(dim=0, correction=0) + EPSILON).sqrt().mean(dim=(1, 2, 3))
+    y = (y - y.mean(dim=0)).square().mean(dim=0)  # faster than var along the first dimension
+    y = (y + EPSILON).sqrt().mean(dim=(1, 2, 3))
     y = y.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, -1, height, width)
     return torch.cat([x, y], dim=1)
 

@@ -100,6 +100,16 @@ def modulated_conv2d(
     return y * demodulation(weight, styles).to(y.dtype)[:, :, None, None] if demodulate else y
 
 
+def modulated_pointwise(
+    x: Float[Tensor, "batch in height width"], weight: Float[Tensor, "out in"], styles: Float[Tensor, "batch in"]
+) -> Float[Tensor, "batch out height width"]:
+    """Modulated 1×1 convolution without demodulation: one small matrix per sample, no pass over the pixels to scale them."""
+    height, width = x.shape[2:]
+    per_sample = (weight * styles[:, None, :]).to(x.dtype)
+    y = x.permute(0, 2, 3, 1).flatten(1, 2) @ per_sample.transpose(1, 2)
+    return y.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
 class FullyConnected(nn.Module):
     """`act(W x + b)` with equalised learning rate: the stored weight is `N(0, 1) / lr_multiplier`, scaled when used."""
 

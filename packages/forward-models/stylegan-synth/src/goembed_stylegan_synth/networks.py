@@ -21,6 +21,7 @@ from goembed_stylegan_synth.layers import (
     FullyConnected,
     binomial_filter,
     demodulation,
+    modulated_pointwise,
     normalize_second_moment,
     styled_conv2d,
     upsample2d,
@@ -98,7 +99,7 @@ class ToRGB(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch in height width"], w: Float[Tensor, "batch w_dim"]
     ) -> Float[Tensor, "batch img_channels height width"]:
-        y = styled_conv2d(x, self.weight, self.affine(w) * self.style_gain)
+        y = modulated_pointwise(x, self.weight[:, :, 0, 0], self.affine(w) * self.style_gain)
         y = y.to(self.bias.dtype) + self.bias[None, :, None, None]
         return y if self.clamp is None else y.clamp(-self.clamp, self.clamp)
 

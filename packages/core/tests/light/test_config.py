@@ -1,0 +1,299 @@
+"""Settings: what wins, and the text of every error."""
+
+import pytest
+from goembed_core.config import (
+    ComponentConfig,
+    ConfigError,
+    OptimizerConfig,
+    TaskConfig,
+    TrainConfig,
+    dump_yaml,
+    resolve,
+    resolve_model,
+    resolve_run,
+    validate_component,
+)
+from goembed_core.config.describe import annotate, settings
+from goembed_core.config.yaml import dump_tree, load_yaml
+from goembed_core.errors import UserError
+from goembed_core.plugins import host
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+pytestmark = pytest.mark.usefixtures("toy")
+
+
+def config(*overrides):
+    return resolve("toy", overrides).config
+
+
+def error(*overrides):
+    with pytest.raises(UserError) as caught:
+        resolve(None, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_later_layers_win_and_say_so(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {batch_size: 20, seed: 5}\noptimizer: {lr: 1e-4}\n")
+    resolved = resolve("toy", [f"config={file}", "train.seed=7", "--evaluate.contexts=3"])
+    train = resolved.config.train
+    assert (train.images, train.batch_size, train.seed, train.keep_checkpoints) == (100, 20, 7, 2)
+    assert resolved.config.optimizer.lr == 1e-4
+    assert resolved.config.evaluate.contexts == 3
+    provenance = resolved.provenance
+    assert provenance["train.keep_checkpoints"] == "default"
+    assert provenance["train.images"] == "preset quick"
+    assert provenance["train.batch_size"] == provenance["optimizer.lr"] == str(file)
+    assert provenance["train.seed"] == provenance["evaluate.contexts"] == "command line"
+    assert provenance["forward_model.sigma_px"] == "default"
+
+
+def test_preset_and_task_may_come_from_anywhere(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("task: toy\npreset: paper\n")
+    resolved = resolve(None, [f"config={file}"])
+    assert (resolved.config.preset, resolved.config.train.images) == ("paper", 5000)
+    assert resolve(None, [f"config={file}", "preset=quick"]).config.train.images == 100
+    assert resolve(None, ["task=toy", "task=toy"]).component.name == "toy"
+    assert resolve(None, ["task=goembed-toy:toy"]).config.run_dir.as_posix() == "runs/toy/default"
+
+
+def test_values_are_json_else_strings():
+    assert config("optimizer.lr=1e-4").optimizer.lr == 1e-4
+    assert config("optimizer.betas=[0.5,0.9]").optimizer.betas == (0.5, 0.9)
+    assert config("train.clip_norm=null").train.clip_norm is None
+    assert config("train.images=1e6").train.images == 1_000_000
+    assert config("train.mixed_precision=no").train.mixed_precision == "no"
+    assert config('train={"seed":3}', "train.images=7").train == TrainConfig(images=7, batch_size=10, seed=3)
+    assert config("train.images=7", 'train={"seed":3}').train == TrainConfig(images=7, batch_size=10, seed=3)
+    assert config("train.seed=1", "train.seed=2").train.seed == 2
+    assert config("run.dir=/a=b").run_dir.as_posix() == "/a=b"
+
+
+@pytest.mark.parametrize("text", ["1", "1e3", "true", "null", "007", '"quoted"', "[1]"])
+def test_a_string_stays_as_it_was_typed(text):
+    expected = "quoted" if text.startswith('"') else text
+    assert config(f"run.name={text}").run.name == expected
+    assert config(f"forward_model.label={text}").forward_model.settings.label == expected
+
+
+ERRORS = {
+    "train.lrr=1": "train.lrr=1: there is no such key; did you mean optimizer.lr?",
+    "lr=1": "lr=1: there is no such key; did you mean optimizer.lr?",
+    "train.imges=1": "train.imges=1: there is no such key; did you mean train.images?",
+    "trian.images=1": "trian: there is no such section; did you mean train?",
+    "evaluate.zzz=1": "evaluate.zzz=1: there is no such key; keys of evaluate: evaluate.contexts, evaluate.weights",
+    "train.images=abc": "train.images='abc': Input should be a valid integer, unable to parse string as an integer",
+    "train.images=0": "train.images=0: Input should be greater than 0",
+    "train.log_every_nimg=0": "train.log_every_nimg=0: Input should be greater than 0",
+    "train.evaluate_every_nimg=-1": "train.evaluate_every_nimg=-1: Input should be greater than or equal to 0",
+    "train.mixed_precision=fp8": "train.mixed_precision='fp8': Input should be 'auto', 'no', 'fp16' or 'bf16'",
+    "train.micro_batch_size=3": "train: batch_size=10 is not a multiple of micro_batch_size=3",
+    "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected at least 2 values",
+    "optimizer.betas=[0.9,1]": "optimizer.betas.1=1: Input should be less than 1",
+    "optimizer=3": "optimizer=3: expected a section; its keys are optimizer.lr, optimizer.betas, optimizer.eps, "
+    "optimizer.weight_decay, optimizer.warmup_nimg, optimizer.decay",
+    "evaluate.weights.a=x": "evaluate.weights.a='x': Input should be a valid number, unable to parse string as a "
+    "number",
+    "forward_model=blurr": "forward model 'blurr' is not registered; did you mean 'blur'?; available: blur, identity",
+    "forward_model.sigma=1": "forward_model.sigma=1: there is no such key; did you mean forward_model.sigma_px?",
+    "forward_model.sigma_px=x": "forward_model.sigma_px='x': Input should be a valid number, unable to parse string as "
+    "a number",
+    "forward_model.encoder.size=1": "forward_model.encoder.name: is required; give forward_model.encoder.name=VALUE",
+    'forward_model.encoder={"name":"embed","sise":1}': "forward_model.encoder.sise=1: there is no such key; did you "
+    "mean forward_model.encoder.size?",
+    "dataset.path=a": "dataset.name: is required; give dataset.name=VALUE",
+    "preset=papr": "preset=papr: task 'toy' has no such preset; did you mean 'paper'?; available: quick, paper, wrong",
+    "preset=wrong": "train.imags=5000: there is no such key; did you mean train.images? (from preset wrong)",
+    "toy": "'toy' is not of the form key=value",
+    "=1": "'=1' is not of the form key=value",
+    "train..images=1": "'train..images=1' is not of the form key=value",
+    "config=nowhere.yaml": "config=nowhere.yaml: there is no such file",
+}
+
+
+@pytest.mark.parametrize("override", ERRORS)
+def test_errors(override):
+    assert error("task=toy", override) == ERRORS[override]
+
+
+def test_several_errors_are_told_at_once():
+    text = error("task=toy", "train.images=0", "optimizer.lr=x", "forward_model.sigma=1")
+    assert text == (
+        "train.images=0: Input should be greater than 0; "
+        "optimizer.lr='x': Input should be a valid number, unable to parse string as a number"
+    )
+
+
+def test_errors_of_the_task_itself():
+    assert error() == "which task? give task=NAME; available: toy"
+    assert error("task=") == "task=: expected a name"
+    assert error("task=toi") == "task 'toi' is not registered; did you mean 'toy'?; available: toy"
+    assert error("task=toy", "config=a", "config=b") == "config is given twice: a and b"
+    assert error("task=toy", "train=3", "train.seed=1").startswith("train is given both as 3 and by its keys")
+    with pytest.raises(ConfigError, match="task=other: these are settings of task 'toy'"):
+        resolve("toy", ["task=other"])
+
+
+def test_errors_of_files(tmp_path):
+    file = tmp_path / "a.yaml"
+    cases = {
+        "train: [": "not YAML: while parsing",
+        "train: {seed: 1, seed: 2}": "key 'seed' is given twice",
+        "- 1": "expected a mapping of keys to values, got list",
+        "1: 2": "expected a mapping of keys to values, got dict",
+        "train: {images: -1}": f"train.images=-1: Input should be greater than 0 (from {file})",
+        "forward_model: {name: blur, sigma_px: -1}": f"forward_model.sigma_px=-1: Input should be greater than 0 "
+        f"(from {file})",
+        "task: [1]": "task=[1]: expected a name",
+    }
+    for text, expected in cases.items():
+        file.write_text(text)
+        assert expected in error(f"config={file}", *([] if "task" in text else ["task=toy"]))
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in error("task=toy", f"config={file}")
+
+
+def test_yaml_is_1_2(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("task: toy\ntrain: {mixed_precision: no, clip_norm: 1e-4}\nrun: {name: 1:30}\n")
+    resolved = resolve(None, [f"config={file}"]).config
+    assert resolved.train.mixed_precision == "no"
+    assert resolved.train.clip_norm == 1e-4
+    assert resolved.run.name == "1:30"
+    assert load_yaml("[1e-4, .5, -1.e3, 010, 1_000, yes, On, ~, null, '', true, 0x1f, .inf]") == [
+        1e-4, 0.5, -1000.0, 10, "1_000", "yes", "On", None, None, "", True, "0x1f", float("inf"),
+    ]  # fmt: skip
+    assert TrainConfig(mixed_precision=False).mixed_precision == "no"  # as YAML 1.1 would have read it
+
+
+TEXTS = st.text(max_size=6)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS
+VALUES = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXTS, SCALARS, max_size=3)
+TREES = st.dictionaries(TEXTS, VALUES | st.lists(VALUES, max_size=3), max_size=4)
+
+
+@examples(max_examples=30, deadline=None)
+@given(TREES)
+def test_any_yaml_written_is_read_back(tree):
+    assert load_yaml(dump_tree(tree)) == tree
+
+
+@pytest.mark.parametrize(
+    "text", ["no", "1e-4", "1_000", "010", "0x1f", "1:30", "null", "~", "", "true", "a\nb", "=", "<<"]
+)
+def test_a_string_is_quoted_where_either_yaml_would_misread_it(text):
+    assert load_yaml(dump_tree({"key": text, text: 1})) == {"key": text, text: 1}
+
+
+def test_a_resolved_config_is_complete_and_repeats_itself(tmp_path):
+    first = config("forward_model.encoder=embed", "optimizer.eps=1e-9", "run.name=no", "evaluate.weights.b=2")
+    file = tmp_path / "config.yaml"
+    file.write_text(dump_yaml(first))
+    assert "sigma_px: 2.0" in file.read_text()
+    assert "size: 8" in file.read_text()
+    second = resolve(None, [f"config={file}"])
+    assert second.config == first
+    assert set(second.provenance.values()) == {str(file), "command line", "default"} - {"command line", "default"}
+
+
+def test_a_run_is_resolved_from_where_it_lies(tmp_path):
+    run = tmp_path / "moved"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_yaml(config("run.dir=/elsewhere", "train.images=77")))
+    resolved = resolve_run(run, ["evaluate.contexts=3"])
+    assert (resolved.config.run_dir, resolved.config.train.images) == (run, 77)
+    assert resolved.config.evaluate.contexts == 3
+    with pytest.raises(ConfigError, match=r"is not a run: it has no config\.yaml"):
+        resolve_run(tmp_path)
+
+
+def test_choosing_another_component_drops_the_settings_of_the_one_before():
+    assert config().forward_model.settings.sigma_px == 2.0
+    assert config("forward_model=identity").forward_model.params == {}
+    assert config("forward_model.name=identity", "preset=paper").forward_model.params == {}
+    assert config("forward_model=blur", "forward_model.sigma_px=3").forward_model.settings.sigma_px == 3.0
+    for overrides in (("forward_model.sigma_px=3", "forward_model=goembed-toy:blur"),) * 2:
+        section = config(*overrides).forward_model
+        assert (section.settings.sigma_px, section.settings.label) == (3.0, "none")
+    text = error("task=toy", "forward_model=identity", "forward_model.sigma_px=3")
+    assert text == "forward_model: forward model 'identity' has no settings, got sigma_px"
+
+
+def test_components_are_checked_and_built_wherever_they_stand():
+    resolved = config("forward_model.encoder.name=embed", "forward_model.encoder.size=4")
+    section = resolved.forward_model
+    assert section.kind == "forward-model"
+    assert section.params["label"] == "none"
+    assert section.build().config is section.settings
+    assert section.settings.encoder.kind == "encoder"
+    assert section.settings.encoder.build().config.size == 4
+    assert resolved.dataset is None
+
+
+def test_components_work_without_resolving():
+    model = host().get("task", "toy").load_config()
+    assert model().forward_model.build().config.sigma_px == 2.0
+    given = model(forward_model={"name": "blur", "sigma_px": 5})
+    assert given.forward_model.kind == "forward-model"
+    assert given.forward_model.build().config.sigma_px == 5.0
+    assert model(forward_model="identity").forward_model.settings is None
+    with pytest.raises(ConfigError, match=r"^blur.sigma=1: there is no such key; did you mean blur.sigma_px\?"):
+        validate_component("forward-model", ComponentConfig(name="blur", sigma=1))
+
+
+def test_resolving_leaves_the_defaults_alone():
+    config("evaluate.weights.b=2", "forward_model.sigma_px=9")
+    assert config().evaluate.weights == {"a": 1.0}
+    assert config().forward_model.settings.sigma_px == 2.0
+
+
+def test_settings_are_frozen_and_closed():
+    with pytest.raises(ValidationError, match="frozen"):
+        config().train.seed = 3
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        OptimizerConfig(lr=1, beta=2)
+
+
+def test_any_model_can_be_resolved():
+    resolved = resolve_model(OptimizerConfig, ["lr=0.5", "decay=cosine"])
+    assert resolved.config == OptimizerConfig(lr=0.5, decay="cosine")
+    with pytest.raises(ConfigError, match="lr: is required; give lr=VALUE"):
+        resolve_model(OptimizerConfig, [])
+
+
+def test_every_common_setting_is_documented():
+    class Common(TaskConfig):
+        task: str = "common"
+
+    for item in settings(resolve_model(Common, [])):
+        assert item.description, item.key
+
+
+def test_the_description_of_each_leaf():
+    items = {item.key: item for item in settings(resolve("toy", ["train.clip_norm=2", "optimizer.betas=[0,0]"]))}
+    assert items["train.clip_norm"][1:4] == ("float or null", 2.0, "command line")
+    assert items["train.mixed_precision"].type == "auto|no|fp16|bf16"
+    assert items["optimizer.betas"].type == "tuple[float, float]"
+    assert items["train.images"].source == "preset quick"
+    assert items["forward_model.name"].value == "blur"
+    assert items["forward_model.sigma_px"].description == "width of the blur"
+    assert items["dataset"].type == "name or null"
+    assert set(items) - {"forward_model.name"} <= set(resolve("toy", []).provenance)
+    assert items["evaluate.weights.a"][1:4] == ("float", 1.0, "default")
+
+
+def test_annotated_yaml_is_the_same_yaml():
+    resolved = resolve("toy", ["train.seed=3", "run.name=a b # c", "optimizer.betas=[0.5,0.9]"])
+    text = dump_yaml(resolved.config)
+    annotated = annotate(text, resolved.provenance)
+    assert load_yaml(annotated) == load_yaml(text)
+    lines = [line.strip() for line in annotated.splitlines()]
+    assert "seed: 3  # command line" in lines
+    assert "images: 100  # preset quick" in lines
+    assert "betas: [0.5, 0.9]  # command line" in lines
+    assert "keep_checkpoints: 2" in lines

@@ -1,0 +1,122 @@
+"""The trained model: generator, DFM and baseline, built from settings or read from a directory."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from goembed_core.config import ConfigError
+from goembed_core.config.solvers import ScheduleConfig
+from goembed_core.diffusion import DFM
+from goembed_core.errors import UserError
+from goembed_core.pretrained import Part, from_pretrained, save_pretrained
+from goembed_core.schedule import NoiseSchedule
+from goembed_stylegan_synth.synthesis import StyleGANSynthesis
+from torch import nn
+
+from goembed_gan_inversion.config import GANInversionConfig, PatchConfig
+from goembed_gan_inversion.problem import LatentDenoiser, Regressor
+
+
+class Model(NamedTuple):
+    """Everything that samples, and the facts that a reader needs to pose the same problem again."""
+
+    forward_model: StyleGANSynthesis
+    dfm: DFM
+    regressor: Regressor
+    patch: PatchConfig
+    truncation_psi: float
+    images_seen: int
+
+
+def build(config: GANInversionConfig) -> Model:
+    """An untrained model; UserError when network and generator do not fit."""
+    forward_model = config.forward_model.build()
+    network, baseline = config.denoiser.build(), config.denoiser.build()
+    _require_fit(config, forward_model)
+    return _assemble(
+        forward_model, network, baseline, config.space, config.schedule, config.context_dropout, config.patch,
+        config.truncation_psi, 0,
+    )  # fmt: skip
+
+
+def save(
+    directory: Path,
+    config: GANInversionConfig,
+    dfm: nn.Module,
+    deterministic: nn.Module,
+    images_seen: int,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write the two networks, and the settings of everything else, as a model directory."""
+    denoiser = (config.denoiser.kind, config.denoiser.name, config.denoiser.settings)
+    generator = (config.forward_model.kind, config.forward_model.name, config.forward_model.settings)
+    facts = {
+        "task": config.task,
+        "images_seen": images_seen,
+        "space": config.space,
+        "truncation_psi": config.truncation_psi,
+        "patch": config.patch.model_dump(),
+        "schedule": config.schedule.model_dump(),
+    }
+    parts = {
+        "generator": Part(*generator, module=None),
+        "dfm": Part(*denoiser, module=dfm),
+        "deterministic": Part(*denoiser, module=deterministic),
+    }
+    save_pretrained(directory, parts, facts, dtype)
+
+
+def load(directory: Path | None, device: torch.device | str = "cpu") -> Model:
+    """The model of a directory, or the embedded one."""
+    parts, facts = from_pretrained(embedded() if directory is None else directory, device=device)
+    if facts.get("task") != "gan_inversion":
+        raise UserError(f"{directory} is a model of task {facts.get('task')!r}, not of 'gan_inversion'")
+    return _assemble(
+        parts["generator"], parts["dfm"], parts["deterministic"], facts["space"], ScheduleConfig(**facts["schedule"]), 0.0,
+        PatchConfig(**facts["patch"]), facts["truncation_psi"], facts["images_seen"],
+    )  # fmt: skip
+
+
+def embedded() -> Path:
+    """The directory of the model that the package carries."""
+    return Path(str(files("goembed_gan_inversion") / "embedded"))
+
+
+def _assemble(
+    forward_model: StyleGANSynthesis,
+    network: nn.Module,
+    baseline: nn.Module,
+    space: str,
+    schedule: ScheduleConfig,
+    context_dropout: float,
+    patch: PatchConfig,
+    truncation_psi: float,
+    images_seen: int,
+) -> Model:
+    denoiser = LatentDenoiser(network, forward_model, space)
+    dfm = DFM(forward_model, denoiser, NoiseSchedule(schedule), context_dropout=context_dropout)
+    regressor = Regressor(LatentDenoiser(baseline, forward_model, space), forward_model)
+    return Model(forward_model, dfm, regressor, patch, truncation_psi, images_seen)
+
+
+def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -> None:
+    """The shapes that the generator asks of the denoiser's settings, all of them in one error."""
+    settings: dict[str, Any] = config.denoiser.settings.model_dump()
+    latents = forward_model.num_ws if config.space == "w+" else 1
+    wanted = {
+        "in_channels": 2 * forward_model.channels + 1,  # masked image, mask, noisy target
+        "height": forward_model.resolution,
+        "width": forward_model.resolution,
+        "vector_dim": latents * forward_model.w_dim,
+    }
+    wrong = {key: value for key, value in wanted.items() if key in settings and settings[key] != value}
+    if wrong:
+        given = ", ".join(f"denoiser.{key}={settings[key]}" for key in wrong)
+        needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
+        raise ConfigError(
+            f"{given}: the generator's images are {forward_model.channels} x {forward_model.resolution} x "
+            f"{forward_model.resolution} and its latents of {forward_model.w_dim} numbers; say {needed}"
+        )
