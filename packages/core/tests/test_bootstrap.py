@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from goembed_core.errors import UserError
 from goembed_core.metrics.bootstrap import bootstrap_distance_interval, bootstrap_interval, median
 from goembed_core.metrics.distances import frechet_distance, kernel_distance
@@ -22,10 +21,10 @@ def test_interval_of_a_mean_is_the_standard_error():
 def test_interval_holds_the_truth_as_often_as_it_says():
     generator = torch.Generator().manual_seed(0)
     hits = 0
-    for _ in range(200):
-        low, high = bootstrap_interval(torch.randn(60, generator=generator), n=200, generator=generator, level=0.8)
+    for _ in range(150):
+        low, high = bootstrap_interval(torch.randn(60, generator=generator), n=150, generator=generator, level=0.8)
         hits += low <= 0 <= high
-    assert 0.72 < hits / 200 < 0.87
+    assert 0.72 < hits / 150 < 0.87
 
 
 def test_another_statistic_and_a_fixed_generator():
@@ -82,7 +81,7 @@ def test_errors_say_what_is_wrong():
     generator = torch.Generator()
     with pytest.raises(UserError, match=r"at least 2 values; got shape \(1,\)"):
         bootstrap_interval(torch.zeros(1), generator=generator)
-    with pytest.raises(UserError, match="got n=1, level=0.95"):
+    with pytest.raises(UserError, match=r"got n=1, level=0\.95"):
         bootstrap_interval(torch.zeros(5), n=1, generator=generator)
     with pytest.raises(UserError, match="got n=1000, level=95"):
         bootstrap_interval(torch.zeros(5), generator=generator, level=95)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
-
 from goembed_core.errors import UserError
 from goembed_core.metrics.distances import (
     FeatureStatistics,
@@ -110,7 +109,7 @@ def test_kernel_equals_the_loops(block_size):
 
 
 def test_kernel_of_gaussians_in_one_dimension():
-    """For d = 1, MMD² = Σⱼ C(3, j) (E xʲ − E yʲ)²; x ~ N(0, 1) and y ~ N(1, 1) give 3·1 + 3·(1 − 2)² + (0 − 4)² = 22."""
+    """For d = 1, MMD² = Σⱼ C(3, j) (E xʲ − E yʲ)²; x ~ N(0, 1) and y ~ N(1, 1) give 3 + 3 + 16 = 22."""
     generator = torch.Generator().manual_seed(0)
     subsets = kernel_distances_of_subsets(
         torch.randn(20000, 1, generator=generator),
@@ -157,7 +156,7 @@ def test_errors_say_what_is_wrong():
         frechet_distance(a, torch.zeros(5, 4))
     with pytest.raises(UserError, match="at least 2 samples in each; got 5 and 1"):
         kernel_distance(a, a[:1])
-    with pytest.raises(UserError, match="subset_size=6 cannot be drawn from sets of 5 and 5.*between 2 and 5"):
+    with pytest.raises(UserError, match=r"subset_size=6 cannot be drawn from sets of 5 and 5.*between 2 and 5"):
         kernel_distances_of_subsets(a, a, torch.Generator(), subset_size=6)
     with pytest.raises(UserError, match=r"floating-point matrix.*torch.int64 of shape \(5, 3\)"):
         frechet_distance(a.long(), a)

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from goembed_core.errors import UserError
 from goembed_core.metrics.images import psnr, ssim
 
@@ -66,9 +65,7 @@ def test_an_empty_mask_is_an_error():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_equals_the_loops(channels):
     a, b = pair(2, channels, 13, 15)
-    expected = [
-        sum(ssim_by_loops(a[i, c], b[i, c], 2.0) for c in range(channels)) / channels for i in range(len(a))
-    ]
+    expected = [sum(ssim_by_loops(a[i, c], b[i, c], 2.0) for c in range(channels)) / channels for i in range(len(a))]
     torch.testing.assert_close(ssim(a, b), torch.tensor(expected, dtype=torch.float64), rtol=1e-9, atol=1e-12)
 
 

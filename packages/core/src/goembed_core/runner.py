@@ -56,7 +56,9 @@ def sample(directory: Path | None, task: str | None, overrides: Sequence[str]) -
 
 def _finish(run: Run, results: Results, seconds: float) -> None:
     results.write(run.dir / "metrics.json")
-    Console().print(results.table())
+    console = Console()
+    console = console if console.is_terminal else Console(width=120)  # a pipe has no width
+    console.print(results.table())
     print(f"report:  {run.dir / 'report.html'}")
     print(f"figures: {run.dir / 'metrics.json'}")
     print(f"sample:  goembed sample {run.dir}")

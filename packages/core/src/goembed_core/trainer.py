@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import Tensor, nn
 
 from goembed_core.checkpoints import (
@@ -37,6 +37,7 @@ from goembed_core.config import OptimizerConfig, TrainConfig
 from goembed_core.diffusion import Terms
 from goembed_core.ema import EMA
 from goembed_core.errors import UserError
+from goembed_core.precision import choose_precision
 from goembed_core.progress import ProgressLine, memory_mib
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
@@ -392,9 +393,9 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     """Accelerate's view of the machine: device, processes, precision and trackers."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    precision = None if config.mixed_precision == "auto" else config.mixed_precision
+    device = PartialState().device
     accelerator = Accelerator(
-        mixed_precision=precision, log_with=list(config.trackers) or None, project_dir=str(run.dir)
+        mixed_precision=choose_precision(config.mixed_precision, device), log_with=list(config.trackers) or None, project_dir=str(run.dir)
     )
     if config.trackers:
         accelerator.init_trackers("goembed", config={"run": str(run.dir)})

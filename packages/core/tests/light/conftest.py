@@ -104,6 +104,7 @@ class EmbedConfig(Config):
 class EvaluateConfig(Config):
     contexts: PositiveInt = 10
     weights: dict[str, float] = {"a": 1.0}
+    limit: float = float("inf")
 
 
 class ToyConfig(TaskConfig):

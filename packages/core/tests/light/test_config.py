@@ -86,7 +86,8 @@ ERRORS = {
     "lr=1": "lr=1: there is no such key; did you mean optimizer.lr?",
     "train.imges=1": "train.imges=1: there is no such key; did you mean train.images?",
     "trian.images=1": "trian: there is no such section; did you mean train?",
-    "evaluate.zzz=1": "evaluate.zzz=1: there is no such key; keys of evaluate: evaluate.contexts, evaluate.weights",
+    "evaluate.zzz=1": "evaluate.zzz=1: there is no such key; keys of evaluate: evaluate.contexts, evaluate.weights, "
+    "evaluate.limit",
     "train.images=abc": "train.images='abc': Input should be a valid integer, unable to parse string as an integer",
     "train.images=0": "train.images=0: Input should be greater than 0",
     "train.log_every_nimg=0": "train.log_every_nimg=0: Input should be greater than 0",
@@ -184,10 +185,13 @@ def test_any_yaml_written_is_read_back(tree):
 
 
 @pytest.mark.parametrize(
-    "text", ["no", "1e-4", "1_000", "010", "0x1f", "1:30", "null", "~", "", "true", "a\nb", "=", "<<"]
+    "text",
+    ["no", "1e-4", "1_000", "010", "0x1f", "1:30", "null", "~", "", "true", "a\nb", "\x85", "a\u2028b", "=", "<<"],
 )
 def test_a_string_is_quoted_where_either_yaml_would_misread_it(text):
-    assert load_yaml(dump_tree({"key": text, text: 1})) == {"key": text, text: 1}
+    written = dump_tree({"key": text, text: 1})
+    assert load_yaml(written) == {"key": text, text: 1}
+    assert len(written.splitlines()) == 2  # `annotate` comments by line
 
 
 def test_a_resolved_config_is_complete_and_repeats_itself(tmp_path):
@@ -217,9 +221,11 @@ def test_choosing_another_component_drops_the_settings_of_the_one_before():
     assert config("forward_model=identity").forward_model.params == {}
     assert config("forward_model.name=identity", "preset=paper").forward_model.params == {}
     assert config("forward_model=blur", "forward_model.sigma_px=3").forward_model.settings.sigma_px == 3.0
-    for overrides in (("forward_model.sigma_px=3", "forward_model=goembed-toy:blur"),) * 2:
-        section = config(*overrides).forward_model
-        assert (section.settings.sigma_px, section.settings.label) == (3.0, "none")
+    resolved = resolve("toy", ["preset=paper", "forward_model.sigma_px=3", "forward_model=goembed-toy:blur"])
+    blur = resolved.config.forward_model.settings
+    assert (blur.sigma_px, blur.label) == (3.0, "none")
+    assert resolved.provenance["forward_model.label"] == "default"  # not "preset paper"
+    assert resolved.provenance["forward_model.name"] == "command line"
     text = error("task=toy", "forward_model=identity", "forward_model.sigma_px=3")
     assert text == "forward_model: forward model 'identity' has no settings, got sigma_px"
 

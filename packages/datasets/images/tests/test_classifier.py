@@ -1,13 +1,17 @@
 """The Fashion-MNIST classifier: how well it names, and what its features bear."""
 
+import re
+
+import numpy as np
 import pytest
 import torch
 from goembed_core.errors import UserError
 from goembed_core.protocols import FeatureNetwork
 from goembed_core.randomness import ItemRandom
 from goembed_image_datasets import train_classifier
-from goembed_image_datasets.classifier import CLASSES, FashionClassifier, fashion_body
+from goembed_image_datasets.classifier import CLASSES, FashionClassifier, _grey_32, fashion_body
 from goembed_image_datasets.config import FashionClassifierConfig, ImagesConfig
+from goembed_image_datasets.idx import write_idx
 from goembed_image_datasets.images import ImageDataset
 from torch import nn
 
@@ -75,9 +79,9 @@ def test_differentiable_in_the_images(classifier):
 @pytest.mark.parametrize(
     "images", [noise(2, 2, 32, 32), noise(3, 32, 32), torch.zeros(1, 1, 32, 32, dtype=torch.uint8)]
 )
-def test_what_is_no_image(images, classifier):
+def test_what_is_no_image(images):
     with pytest.raises(UserError, match="expected floating-point images"):
-        classifier.forward(images)
+        _grey_32(images)
 
 
 def test_weights_that_are_none(tmp_path):
@@ -126,7 +130,35 @@ def test_augmentation_shifts_and_mirrors_each_image_by_itself():
     assert torch.equal(again, changed[5:6])
 
 
-def test_training_is_repeatable_and_learns(tmp_path, idx_folder, capsys):
-    arguments = ["--data", str(idx_folder), "--epochs", "2"]
+@pytest.fixture
+def stripes(tmp_path):
+    """256 images of ten classes that any network can tell apart, as the four IDX files."""
+    rng = np.random.default_rng(0)
+    for prefix, count in (("train", 256), ("t10k", 100)):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = rng.integers(0, 60, (count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[2 + 2 * label : 6 + 2 * label] += 180
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte", images)
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte", labels)
+    return tmp_path
+
+
+def test_training_is_repeatable_and_learns(stripes, capsys):
+    threads = torch.get_num_threads()
+    files = [stripes / name for name in ("a", "b", "c")]
+    for file, seed in zip(files, "001", strict=True):
+        train_classifier.main(["--data", str(stripes), "--epochs", "3", "--seed", seed, "--out", str(file)])
+    torch.set_num_threads(threads)
+    first, again, other = (file.read_bytes() for file in files)
+    assert first == again and first != other
+    printed = capsys.readouterr().out
+    losses = [float(loss) for loss in re.findall(r"loss (\S+)", printed)]
+    assert len(losses) == 9 and losses[2] < 0.8 * losses[0]
+    assert re.search(r"test accuracy 0\.\d{4} \(n = 100\)", printed)
+
+
+def test_training_needs_labels(stripes):
+    (stripes / "train-labels-idx1-ubyte").unlink()
     with pytest.raises(UserError, match=r"has no labels 0\.\.\.9 for all of its images"):
-        train_classifier.main([*arguments, "--out", str(tmp_path / "0")])
+        train_classifier.main(["--data", str(stripes), "--out", str(stripes / "w")])

@@ -9,8 +9,7 @@ import pytest
 import torch
 from goembed_core.errors import UserError
 from goembed_image_datasets.config import ImagesConfig
-from goembed_image_datasets.decode import read_image
-from goembed_image_datasets.images import ImageDataset
+from goembed_image_datasets.images import ImageDataset, read_image
 from PIL import Image
 
 NAMES = ["a.png", "b/0.PNG", "b/deep/x.webp", "c.jpg", "d.png", "e.jpeg"]

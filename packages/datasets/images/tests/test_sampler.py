@@ -7,7 +7,7 @@ import torch
 from goembed_core.errors import UserError
 from goembed_image_datasets.config import ImagesConfig
 from goembed_image_datasets.images import ImageDataset
-from goembed_image_datasets.sampler import ItemSampler, batches, local_positions
+from goembed_image_datasets.sampler import ItemSampler, batches, batches_at, local_positions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 def test_the_union_over_processes_is_the_global_batch(num_items, seed, start, share, num_processes):
     batch_size = share * 4
     shares = [local_positions(start, batch_size, process, num_processes) for process in range(num_processes)]
-    assert torch.cat(shares).tolist() == list(range(start, start + batch_size))
+    assert list(itertools.chain(*shares)) == list(range(start, start + batch_size))
     assert {len(positions) for positions in shares} == {batch_size // num_processes}
-    union = torch.cat([ItemSampler(num_items, seed).indices(positions) for positions in shares])
+    union = torch.cat([ItemSampler(num_items, seed).indices(torch.tensor(positions)) for positions in shares])
     assert torch.equal(union, ItemSampler(num_items, seed).indices(torch.arange(start, start + batch_size)))
 
 
@@ -78,6 +78,16 @@ def test_a_resumed_run_continues(images):
     resumed = take(2, batches(dataset, seed=0, start=12, batch_size=4))
     for expected, found in zip(whole[3:], resumed, strict=True):
         assert torch.equal(expected.images, found.images) and torch.equal(expected.positions, found.positions)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache": "none", "workers": 1}])
+def test_a_trainer_that_counts_for_itself(images, settings):
+    workers = settings.pop("workers", 0)
+    dataset = images(**settings)
+    found = list(batches_at(dataset, 3, iter([range(4, 6), range(12, 14)]), workers))
+    assert [batch.positions.tolist() for batch in found] == [[4, 5], [12, 13]]
+    whole = take(4, batches(dataset, seed=3, start=0, batch_size=4))
+    assert torch.equal(found[0].images, whole[1].images[:2]) and torch.equal(found[1].images, whole[3].images[:2])
 
 
 def test_workers_give_the_same_batches_and_leave_torchs_numbers_alone(images):

@@ -31,8 +31,15 @@ def test_size_is_short_for_three_settings(size):
         ({"frequency_dim": 255}, "frequency_dim=255 is odd: it counts sines and as many cosines"),
         ({"size": "S", "depth": 4}, "size=S means depth=12, but depth=4 is given too: leave one out"),
         ({"out_channels": None}, "head=pixels needs out_channels: out_channels is not given"),
-        ({"head": "vector"}, "head=vector needs vector_dim: vector_dim is not given"),
-        ({"head": "planes", "num_planes": 3}, "head=planes needs num_planes and plane_channels and plane_resolution"),
+        ({"head": "vector", "out_channels": None}, "head=vector needs vector_dim: vector_dim is not given"),
+        (
+            {"head": "planes", "num_planes": 3, "out_channels": None},
+            "head=planes needs num_planes and plane_channels and plane_resolution: plane_channels is not given",
+        ),
+        (
+            {"head": "vector", "vector_dim": 8},
+            "out_channels=3 belongs to head=pixels, but the head is vector: leave out_channels out or set head=pixels",
+        ),
         ({"vector_dim": 8}, "vector_dim=8 belongs to head=vector, but the head is pixels: leave vector_dim out or set"),
         (
             {"head": "planes", "num_planes": 3, "plane_channels": 2, "plane_resolution": 12, "out_channels": None},

@@ -41,8 +41,8 @@ def test_passes_a_condition_on(tiny_config, shake):
         (
             views(2, 4),
             views(1, 3),
-            r"configured for in_channels=9, but was given 11 \(context: 2 views of 4 channels and noisy target: 1 views of "
-            r"3 channels\): set in_channels=11",
+            r"configured for in_channels=9, but was given 11 \(context: 2 views of 4 channels and noisy target: "
+            r"1 views of 3 channels\): set in_channels=11",
         ),
         (None, views(1, 3), r"in_channels=9, but was given 3 \(noisy target: 1 views of 3 channels\)"),
         (

@@ -47,8 +47,10 @@ class TrainConfig(Config):
         default=None, description="observations per process at a time; null for all of its share"
     )
     seed: NonNegativeInt = Field(default=0, description="seed of all random numbers")
-    mixed_precision: Annotated[Literal["auto", "no", "fp16", "bf16"], BeforeValidator(_read_no)] = Field(
-        default="auto", description="arithmetic of the networks; auto obeys accelerate's launcher"
+    mixed_precision: Annotated[Literal["auto", "no", "fp16", "bf16", "bf16-if-native"], BeforeValidator(_read_no)] = Field(
+        default="auto",
+        description="arithmetic of the networks; auto obeys accelerate's launcher, "
+        "bf16-if-native is bf16 on processors that compute in it",
     )
     clip_norm: PositiveFloat | None = Field(default=1.0, description="largest norm of a gradient; null for any")
     ema_halflife_nimg: NonNegativeInt = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from goembed_core.config.check import Given, check, section_model
 from goembed_core.config.components import ComponentConfig, component_kind, resolve_components
@@ -165,7 +163,7 @@ class Merger:
 
 def dump(config: BaseModel) -> Tree:
     """Settings as plain values."""
-    return to_jsonable_python(config.model_dump(), inf_nan_mode="constants")
+    return config.model_dump(mode="json")
 
 
 def dump_yaml(config: BaseModel) -> str:
@@ -227,7 +225,7 @@ def _defaults(model: type[BaseModel]) -> Tree:
         if field.is_required():
             continue
         value = field.get_default(call_default_factory=True)
-        found[name] = dump(value) if isinstance(value, BaseModel) else copy.deepcopy(value)
+        found[name] = dump(value) if isinstance(value, BaseModel) else value
     return found
 
 

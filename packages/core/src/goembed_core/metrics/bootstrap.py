@@ -12,6 +12,8 @@ from torch import Tensor
 
 from goembed_core.errors import UserError
 
+CHUNK = 4_000_000  # values looked at together
+
 
 class Interval(NamedTuple):
     """The ends of an interval."""
@@ -48,7 +50,8 @@ def bootstrap_interval(
     if values.ndim != 1 or len(values) < 2:
         raise UserError(f"an interval needs a vector of at least 2 values; got shape {tuple(values.shape)}")
     values = values.double().cpu()
-    resampled = torch.stack([statistic(values[_resample(len(values), generator)]) for _ in range(n)])
+    picks = torch.stack([_resample(len(values), generator) for _ in range(n)])
+    resampled = torch.cat([statistic(values[rows]) for rows in picks.split(max(1, CHUNK // len(values)))])
     low, high = resampled.quantile(torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)).tolist()
     return Interval(low, high)
 

@@ -8,6 +8,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from rich.markup import escape
 from rich.table import Table
 
 from goembed_core.errors import UserError
@@ -69,22 +70,17 @@ class Results:
 
     def table(self) -> Table:
         """The results for the terminal."""
-        table = Table(title=f"{self.task}, {self.images_seen:,} images seen", title_justify="left")
+        table = Table(title=f"{escape(self.task)}, {self.images_seen:,} images seen", title_justify="left")
         table.add_column("metric", overflow="fold")
-        for header in ("value", "95 %", "n", *self.baselines):
+        for header in ("value", "95 %", "n", *map(escape, self.baselines)):
             table.add_column(header, justify="right")
         for row in self.rows():
-            better = {name: row.beats(name) for name in row.baselines}
-            styles = {True: "green", False: "red", None: ""}
             table.add_row(
-                f"{row.name} {row.arrow}",
+                f"{escape(row.name)} {row.arrow}",
                 f"[bold]{number(row.metric.value)}[/bold]",
                 "" if row.metric.interval is None else " … ".join(map(number, row.metric.interval)),
                 f"{row.metric.n:,}",
-                *(
-                    f"[{styles[better[name]] or 'default'}]{number(row.baselines[name])}[/]" if name in better else ""
-                    for name in self.baselines
-                ),
+                *(_coloured(row, name) if name in row.baselines else "" for name in self.baselines),
             )
         return table
 
@@ -113,14 +109,20 @@ class ResultRow(NamedTuple):
 _ADAPTER = TypeAdapter(Results)
 
 
+def _coloured(row: ResultRow, baseline: str) -> str:
+    """A baseline's value: green where the run is better, red where it is worse."""
+    colour = {True: "green", False: "red", None: "default"}[row.beats(baseline)]
+    return f"[{colour}]{number(row.baselines[baseline])}[/]"
+
+
 def number(value: float) -> str:
     """A figure with four significant digits, as people write it."""
     if not math.isfinite(value):
         return "–"
     if value != 0 and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.3e}"
-    digits = max(0, 3 - (math.floor(math.log10(abs(value))) if value else 0))
-    return f"{value:,.{min(digits, 6)}f}"
+        return f"{value:.2e}"
+    rounded = float(f"{value:.3e}")
+    return f"{rounded:,.{max(0, 3 - math.floor(math.log10(abs(rounded)))) if rounded else 3}f}"
 
 
 def metric_name(measure: str, features: str, n: int) -> str:

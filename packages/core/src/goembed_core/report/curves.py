@@ -17,6 +17,7 @@ from goembed_core.report.style import COLOURS, legend, new_figure, quiet
 IMAGES = "images"
 HALFLIFE = 0.01  # of the smoothing, as a fraction of the run
 MAX_POINTS = 1500
+LEGEND_COLUMNS = 3
 
 
 def read_curves(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -84,9 +85,11 @@ def curve_figures(path: Path | str) -> dict[str, Figure]:
 
 
 def _figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    figure = new_figure(360, 210)
-    axes = quiet(figure.add_axes((0.13, 0.15, 0.85, 0.81)))
-    drawn = []
+    rows = math.ceil(len(curves) / LEGEND_COLUMNS) if len(curves) > 1 else 0
+    width, height, head = 300, 170, 6 + 15 * rows
+    figure = new_figure(width, height + head)
+    axes = quiet(figure.add_axes((50 / width, 24 / (height + head), 1 - 60 / width, (height - 24) / (height + head))))
+    ends: list[float] = []
     for index, (name, (images, values)) in enumerate(curves.items()):
         colour = COLOURS[index % len(COLOURS)]
         line = smooth(images, values, HALFLIFE * float(np.ptp(images)) if len(images) else 0.0)
@@ -94,16 +97,27 @@ def _figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
         axes.plot(images[kept], values[kept], color=colour, alpha=0.22, linewidth=0.7)
         marker = "o" if len(kept) < 3 else None
         axes.plot(images[kept], line[kept], color=colour, linewidth=1.5, label=name, marker=marker, markersize=3)
-        drawn.append(line)
-    finite = np.concatenate(drawn)
-    finite = finite[np.isfinite(finite)]
-    if len(finite):
-        low, high = np.percentile(finite, [0.5, 99.5])  # a spike must not flatten the rest
+        ends += _ends(values)
+    if ends:
+        low, high = min(ends), max(ends)
         margin = max(0.08 * (high - low), 0.02 * max(abs(low), abs(high)), 1e-12)  # a constant stays a flat line
         axes.set_ylim(low - margin, high + margin)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_formatter(_short)
+    axes.yaxis.set_major_formatter(_short)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(curves) > 1:
-        legend(axes)
+        legend(axes, LEGEND_COLUMNS)
     return figure
+
+
+def _ends(values: np.ndarray) -> list[float]:
+    """The least and the greatest value, of many without the outermost hundredth: a spike must not flatten the rest."""
+    finite = values[np.isfinite(values)]
+    cut = 1 if len(finite) > 100 else 0
+    return np.percentile(finite, [cut, 100 - cut]).tolist() if len(finite) else []
+
+
+def _short(value: float, position: int | None = None) -> str:
+    """A tick's label: `25k`, `1.5M`, `0.002`."""
+    return EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:.4g}"

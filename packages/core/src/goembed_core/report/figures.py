@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,13 +11,24 @@ from jaxtyping import Float, UInt8
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from goembed_core.errors import UserError
-from goembed_core.report.style import COLOURS, DEVICE_PX, INK, PAGE_WIDTH_PX, legend, new_figure, quiet
+from goembed_core.report.style import (
+    COLOURS,
+    DEVICE_PX,
+    INK,
+    PAGE_WIDTH_PX,
+    TEXT_PT,
+    legend,
+    new_figure,
+    quiet,
+    text_width,
+)
 
 LARGEST_TILE = 256  # device pixels that small images are enlarged to
-CHARACTER_PX, LINE_PX = 5.0, 18.0
+LINE_PX = 13
 
 
 def to_uint8(images: Float[Tensor, "*batch channels height width"]) -> UInt8[np.ndarray, "*batch height width 3"]:
@@ -64,14 +76,18 @@ def heatmap_grid(
     finite = values[np.isfinite(values)]
     low, high = limits or (min(0.0, finite.min(initial=0.0)), finite.max(initial=0.0) or 1.0)
     scale = ScalarMappable(Normalize(low, high), colours)
-    figure = _grid(scale.to_rgba(np.ma.masked_invalid(values), bytes=True), row_labels, column_labels, footer_px=42)
-    _, height = figure.get_size_inches() * 100
-    width = min(180.0, figure.get_size_inches()[0] * 100 - 20)
-    bar = figure.add_axes(_rectangle(figure, 6, height - 30, width, 6))
+    figure = _grid(scale.to_rgba(np.ma.masked_invalid(values), bytes=True), row_labels, column_labels, footer_px=48)
+    height = figure.get_size_inches()[1] * 100
+    sheet = figure.axes[0].get_position()
+    left, width = (
+        sheet.x0 * figure.get_size_inches()[0] * 100,
+        min(180.0, sheet.width * figure.get_size_inches()[0] * 100),
+    )
+    bar = figure.add_axes(_rectangle(figure, left, height - 24, width, 6))
     figure.colorbar(scale, cax=bar, orientation="horizontal").outline.set_visible(False)
-    bar.tick_params(colors=INK, labelsize=7, length=0)
-    bar.locator_params(nbins=4)
-    bar.set_title(label, loc="left", size=7.5, color=INK, pad=4)
+    bar.tick_params(colors=INK, labelsize=TEXT_PT, length=0)
+    bar.xaxis.set_major_locator(MaxNLocator(4))
+    bar.set_title(label, loc="left", size=TEXT_PT, color=INK, pad=4)
     return figure
 
 
@@ -84,7 +100,7 @@ def line_plot(
 ) -> Figure:
     """Named lines over a common `x`; `bands` gives a line its interval as `(lower, upper)`."""
     figure = new_figure(560, 300)
-    axes = quiet(figure.add_axes(_rectangle(figure, 52, 10, 500, 246)))
+    axes = quiet(figure.add_axes(_rectangle(figure, 52, 26, 500, 230)))
     for index, (name, values) in enumerate(series.items()):
         if len(values) != len(x):
             raise UserError(f"line {name!r} has {len(values)} values for {len(x)} places on the x axis")
@@ -109,9 +125,8 @@ def _grid(
     for name, labels, count in (("row", row_labels, rows), ("column", column_labels, columns)):
         if labels and len(labels) != count:
             raise UserError(f"{len(labels)} {name} labels {list(labels)} for {count} {name}s of images")
-    left = max((len(line) for label in row_labels for line in label.split("\n")), default=0) * CHARACTER_PX
-    left += 10 if left else 0
-    top = max((label.count("\n") + 1 for label in column_labels), default=0) * LINE_PX * 0.7 + 4 * bool(column_labels)
+    left = math.ceil(max((text_width(label) + 10 for label in row_labels), default=0))
+    top = max((LINE_PX * (label.count("\n") + 1) + 6 for label in column_labels), default=0)
 
     gap = gap_px * DEVICE_PX
     room = (PAGE_WIDTH_PX - left) * DEVICE_PX - gap * (columns - 1)
@@ -123,7 +138,6 @@ def _grid(
             tile = tiles[row, column].repeat(factor, 0).repeat(factor, 1)
             sheet[y : y + height * factor, x : x + width * factor] = tile
 
-    left, top = round(left), round(top)
     figure = new_figure(left + sheet.shape[1] / DEVICE_PX, top + sheet.shape[0] / DEVICE_PX + footer_px)
     axes = figure.add_axes(_rectangle(figure, left, top, sheet.shape[1] / DEVICE_PX, sheet.shape[0] / DEVICE_PX))
     axes.imshow(sheet, interpolation="none", aspect="auto")
@@ -132,10 +146,10 @@ def _grid(
     size = figure.get_size_inches() * 100
     for row, label in enumerate(row_labels):
         y = top + row * step[0] + height * factor / DEVICE_PX / 2
-        figure.text((left - 8) / size[0], 1 - y / size[1], label, ha="right", va="center", size=7, color=INK)
+        figure.text((left - 8) / size[0], 1 - y / size[1], label, ha="right", va="center", size=TEXT_PT, color=INK)
     for column, label in enumerate(column_labels):
         x = left + column * step[1] + width * factor / DEVICE_PX / 2
-        figure.text(x / size[0], 1 - (top - 5) / size[1], label, ha="center", va="bottom", size=7, color=INK)
+        figure.text(x / size[0], 1 - (top - 5) / size[1], label, ha="center", va="bottom", size=TEXT_PT, color=INK)
     return figure
 
 

@@ -35,9 +35,10 @@ def strip(row: ResultRow) -> Strip | None:
     low, high = min(values), max(values)
     if not math.isfinite(row.metric.value) or low == high:
         return None
+    logarithmic = low > 0 and high > 4 * low  # else one far baseline presses all others together
 
     def place(value: float) -> float:
-        fraction = (value - low) / (high - low)
+        fraction = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
         if not row.metric.higher_is_better:
             fraction = 1 - fraction
         return round(MARGIN_PX + fraction * (WIDTH_PX - 2 * MARGIN_PX), 1)

@@ -33,6 +33,7 @@ class FashionClassifier(nn.Module):
 
     name = "fashion-classifier"
     num_features = NUM_FEATURES
+    classes = CLASSES
 
     def __init__(self, config: FashionClassifierConfig | None = None):
         super().__init__()
@@ -76,7 +77,7 @@ def fashion_body() -> nn.Sequential:
     )
 
 
-def _grey_32(images: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n 1 32 32"]:
+def _grey_32(images: Tensor) -> Float[Tensor, "n 1 32 32"]:
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.is_floating_point():
         raise UserError(
             f"fashion-classifier was given {images.dtype} of shape {tuple(images.shape)}; "

@@ -7,7 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ Fit = Literal["pad", "crop", "resize"]
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
 
 
-def decode(file: BinaryIO, name: str) -> Image.Image:
+def decode(data: bytes, name: str) -> Image.Image:
     """The first frame of an image file, upright, as grey `L` or colour `RGB`; transparent pixels lie on black.
 
     **Arguments:**
@@ -35,7 +35,7 @@ def decode(file: BinaryIO, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.filterwarnings("ignore", category=UserWarning)  # Pillow's remarks on metadata
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 image.load()
                 return _plain(ImageOps.exif_transpose(image), name)
     except UserError:
@@ -89,7 +89,7 @@ def read_image(
     path = Path(path).expanduser()
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected one image file")
-    image = decode(io.BytesIO(path.read_bytes()), str(path))
+    image = decode(path.read_bytes(), str(path))
     if resolution is not None:
         image = fit_square(image, resolution, fit)
     return to_float(torch.from_numpy(to_array(image, channels).copy()))

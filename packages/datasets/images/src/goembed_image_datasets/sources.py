@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from goembed_core.errors import UserError
@@ -22,6 +21,7 @@ FASHION_MNIST = "fashion-mnist"
 UNKNOWN = -1
 
 
+@runtime_checkable
 class ImageSource(Protocol):
     """Images by number, in an order that is the same everywhere."""
 
@@ -57,7 +57,7 @@ class FolderSource:
             data = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); remove it or repair the link") from error
-        return decode(io.BytesIO(data), str(path))
+        return decode(data, str(path))
 
 
 class ZipSource:
@@ -77,7 +77,7 @@ class ZipSource:
     def read(self, index: int) -> Image.Image:
         """Decode the entry `index`."""
         name = self.names[index]
-        return decode(io.BytesIO(self._bytes(name)), f"{self.path}:{name}")
+        return decode(self._bytes(name), f"{self.path}:{name}")
 
     def _open(self) -> zipfile.ZipFile:
         """The zip, opened once a process: a file position must not be shared with a forked one."""

@@ -99,12 +99,12 @@ def train(dataset: ImageDataset, epochs: int, seed: int) -> nn.Sequential:
     return network
 
 
-def save(network: nn.Sequential, path: Path, metadata: dict[str, str]) -> None:
+def save(network: nn.Sequential, path: Path, about: str) -> None:
     """Write body and head, the batch norms folded, as float16."""
     body, head = network
     module = nn.ModuleDict({"body": folded(body), "head": head})
     state = {name: value.half().contiguous() for name, value in module.state_dict().items()}
-    save_file(state, path, metadata)
+    save_file(state, path, {"about": about})  # one entry: safetensors writes several in any order
 
 
 @torch.inference_mode()
@@ -132,9 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not ((images.labels >= 0) & (images.labels < len(CLASSES))).all():
             raise UserError(f"{images.config.path}: has no labels 0...{len(CLASSES) - 1} for all of its images")
     network = train(train_set, options.epochs, options.seed)
-    save(
-        network, options.out, {"seed": str(options.seed), "epochs": str(options.epochs), "data": "Fashion-MNIST (MIT)"}
-    )
+    save(network, options.out, f"Fashion-MNIST (MIT), {options.epochs} epochs, seed {options.seed}")
 
     correct = predictions(FashionClassifier(FashionClassifierConfig(weights=options.out)), test_set) == test_set.labels
     print(f"test accuracy {correct.float().mean():.4f} (n = {len(correct)}) of {options.out}")

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from goembed_stylegan_synth.layers import EPSILON, Conv, FullyConnected, binomial_filter
+from goembed_stylegan_synth.layers import EPSILON, Conv, FullyConnected, autocast_dtype, binomial_filter
 from goembed_stylegan_synth.networks import channels_by_resolution
 
 
@@ -21,7 +21,7 @@ def minibatch_std(
     """
     batch, channels, height, width = x.shape
     group = math.gcd(batch, group_size)
-    y = x.float().reshape(group, -1, channels, height, width)
+    y = x.to(torch.promote_types(x.dtype, torch.float32)).reshape(group, -1, channels, height, width)
     y = (y - y.mean(dim=0)).square().mean(dim=0)  # faster than var along the first dimension
     y = (y + EPSILON).sqrt().mean(dim=(1, 2, 3))
     y = y.to(x.dtype).repeat(group)[:, None, None, None].expand(-1, -1, height, width)
@@ -90,9 +90,12 @@ class Discriminator(nn.Module):
         images: Float[Tensor, "batch img_channels resolution resolution"],
         low_precision: torch.dtype | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Logits of images; `low_precision` is the dtype of the highest resolutions."""
+        """Logits of images; `low_precision` as in the synthesis network."""
+        dtype = self.b4.out.weight.dtype
+        low_precision = autocast_dtype(images.device, low_precision) or dtype
         x = images.contiguous(memory_format=torch.channels_last)
-        for index, side in enumerate(self.resolutions):
-            is_low = low_precision is not None and index < self.num_low_precision
-            x = self.get_submodule(f"b{side}")(x.to(low_precision if is_low else images.dtype))
-        return self.b4(x.to(images.dtype))
+        with torch.autocast(images.device.type, enabled=False):
+            for index, side in enumerate(self.resolutions):
+                is_low = index < self.num_low_precision
+                x = self.get_submodule(f"b{side}")(x.to(low_precision if is_low else dtype))
+            return self.b4(x.to(dtype))

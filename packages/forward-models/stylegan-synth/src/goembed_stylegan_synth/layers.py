@@ -37,7 +37,7 @@ def filter2d(
     stride: int = 1,
     gain: float = 1.0,
 ) -> Float[Tensor, "batch channels new_height new_width"]:
-    """Every channel filtered by the same symmetric kernel: one depthwise convolution, which is fast in channels_last."""
+    """Every channel filtered by the same symmetric kernel: one depthwise convolution, fast in channels_last."""
     channels = x.shape[1]
     weight = (kernel * gain).to(x.dtype).expand(channels, 1, *kernel.shape)
     return F.conv2d(x, weight, padding=padding, stride=stride, groups=channels)
@@ -46,7 +46,7 @@ def filter2d(
 def upsample2d(
     x: Float[Tensor, "batch channels height width"], kernel: Float[Tensor, "4 4"]
 ) -> Float[Tensor, "batch channels new_height new_width"]:
-    """Twice the side: zeros in between, then the low-pass filter with gain 4, as one depthwise transposed convolution."""
+    """Twice the side: zeros in between, then the low-pass filter with gain 4, as a transposed convolution."""
     channels = x.shape[1]
     weight = (kernel * 4).to(x.dtype).expand(channels, 1, *kernel.shape)
     return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
@@ -67,13 +67,27 @@ def demodulation(
     return (styles.square() @ energy.t() + EPSILON).rsqrt()
 
 
+def autocast_dtype(device: torch.device, given: torch.dtype | None) -> torch.dtype | None:
+    """The dtype of an enclosing autocast, else the given one; the networks choose what may lose precision."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else given
+
+
+def without_overflow(
+    weight: Float[Tensor, "out in kh kw"], styles: Float[Tensor, "batch in"]
+) -> tuple[Float[Tensor, "out in kh kw"], Float[Tensor, "batch in"]]:
+    """Both scaled so that a convolution stays in float16's range; the demodulation that follows undoes the scaling."""
+    fan_in = weight[0].numel()
+    weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(fan_in))
+    return weight, styles / styles.abs().amax(dim=1, keepdim=True)
+
+
 def styled_conv2d(
     x: Float[Tensor, "batch in height width"],
     weight: Float[Tensor, "out in kh kw"],
     styles: Float[Tensor, "batch in"],
     up_filter: Float[Tensor, "4 4"] | None = None,
 ) -> Float[Tensor, "batch out new_height new_width"]:
-    """`conv(x · s, w)`, with `up_filter` onto twice the side; demodulation is the caller's, so that it fuses with the bias.
+    """`conv(x · s, w)`, with `up_filter` onto twice the side; demodulation is the caller's, to fuse with the bias.
 
     The scaled form: scaling the input instead of the weight gives the same result, needs no weights per sample
     and no grouped convolution.
@@ -95,7 +109,7 @@ def modulated_conv2d(
     demodulate: bool = True,
     up_filter: Float[Tensor, "4 4"] | None = None,
 ) -> Float[Tensor, "batch out new_height new_width"]:
-    """Modulated and demodulated convolution (StyleGAN2 eqs. 1 and 3), `d · conv(x · s, w)`; differentiable in all three."""
+    """Modulated and demodulated convolution (StyleGAN2 eqs. 1 and 3), `d · conv(x · s, w)`."""
     y = styled_conv2d(x, weight, styles, up_filter)
     return y * demodulation(weight, styles).to(y.dtype)[:, :, None, None] if demodulate else y
 
@@ -103,7 +117,7 @@ def modulated_conv2d(
 def modulated_pointwise(
     x: Float[Tensor, "batch in height width"], weight: Float[Tensor, "out in"], styles: Float[Tensor, "batch in"]
 ) -> Float[Tensor, "batch out height width"]:
-    """Modulated 1×1 convolution without demodulation: one small matrix per sample, no pass over the pixels to scale them."""
+    """Modulated 1×1 convolution without demodulation: a small matrix per sample, no scaled copy of `x`."""
     height, width = x.shape[2:]
     per_sample = (weight * styles[:, None, :]).to(x.dtype)
     y = x.permute(0, 2, 3, 1).flatten(1, 2) @ per_sample.transpose(1, 2)

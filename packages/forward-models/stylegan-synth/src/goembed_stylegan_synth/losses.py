@@ -13,9 +13,7 @@ from torch import Tensor, nn
 from goembed_stylegan_synth.networks import Generator
 
 
-def draw_ws(
-    generator: Generator, random: ItemRandom, style_mixing: float = 0.9
-) -> Float[Tensor, "batch num_ws w_dim"]:
+def draw_ws(generator: Generator, random: ItemRandom, style_mixing: float = 0.9) -> Float[Tensor, "batch num_ws w_dim"]:
     """`w` of random `z`; with probability `style_mixing` another `z` takes over from a random layer on."""
     z = random.randn(2, generator.mapping.z_dim)
     w = generator.mapping(z.flatten(0, 1)).unflatten(0, (-1, 2))
@@ -31,9 +29,7 @@ def generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
     return F.softplus(-fake_logits).mean()
 
 
-def discriminator_loss(
-    fake_logits: Float[Tensor, " batch"], real_logits: Float[Tensor, " batch"]
-) -> Float[Tensor, ""]:
+def discriminator_loss(fake_logits: Float[Tensor, " batch"], real_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
     """The logistic loss `E[softplus(D(G(z)))] + E[softplus(−D(x))]`."""
     return F.softplus(fake_logits).mean() + F.softplus(-real_logits).mean()
 

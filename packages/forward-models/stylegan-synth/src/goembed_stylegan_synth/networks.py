@@ -19,12 +19,14 @@ from goembed_stylegan_synth.layers import (
     LRELU_GAIN,
     LRELU_SLOPE,
     FullyConnected,
+    autocast_dtype,
     binomial_filter,
     demodulation,
     modulated_pointwise,
     normalize_second_moment,
     styled_conv2d,
     upsample2d,
+    without_overflow,
 )
 
 Noise = Literal["const", "none"] | Sequence[Tensor]  # a sequence: one (B, 1, R, R) per convolution
@@ -42,10 +44,11 @@ class MappingNetwork(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Float[Tensor, "batch z_dim"]) -> Float[Tensor, "batch w_dim"]:
-        w = normalize_second_moment(z)
-        for index in range(self.num_layers):
-            w = self.get_submodule(f"fc{index}")(w)
-        return w
+        with torch.autocast(z.device.type, enabled=False):
+            w = normalize_second_moment(z.to(self.w_avg.dtype))
+            for index in range(self.num_layers):
+                w = self.get_submodule(f"fc{index}")(w)
+            return w
 
     def track_average(self, w: Float[Tensor, "batch w_dim"], decay: float = 0.995) -> None:
         """`w_avg ← decay · w_avg + (1 − decay) · mean(w)`."""
@@ -73,10 +76,12 @@ class SynthesisLayer(nn.Module):
         w: Float[Tensor, "batch w_dim"],
         noise: Float[Tensor, "#batch 1 new_height new_width"] | None,
     ) -> Float[Tensor, "batch out new_height new_width"]:
-        styles = self.affine(w)
-        x = styled_conv2d(x, self.weight, styles, self.resample_filter if self.up else None)
+        weight, styles = self.weight, self.affine(w)
+        if x.dtype == torch.float16:
+            weight, styles = without_overflow(weight, styles)
+        x = styled_conv2d(x, weight, styles, self.resample_filter if self.up else None)
         # Demodulation, bias and the gain of the activation in one pass over the pixels.
-        scale = (demodulation(self.weight, styles) * LRELU_GAIN).to(x.dtype)[:, :, None, None]
+        scale = (demodulation(weight, styles) * LRELU_GAIN).to(x.dtype)[:, :, None, None]
         shift = (self.bias * LRELU_GAIN).to(x.dtype)[None, :, None, None]
         x = torch.addcmul(shift, x, scale)
         if noise is not None:
@@ -128,7 +133,9 @@ class SynthesisBlock(nn.Module):
         ws: Float[Tensor, "batch num w_dim"],
         noises: Sequence[Tensor | None],
         dtype: torch.dtype,
-    ) -> tuple[Float[Tensor, "batch out new_height new_width"], Float[Tensor, "batch img_channels new_height new_width"]]:
+    ) -> tuple[
+        Float[Tensor, "batch out new_height new_width"], Float[Tensor, "batch img_channels new_height new_width"]
+    ]:
         """Consumes `num_convs + 1` rows of `ws`; the last one is shared with the next block's first convolution."""
         if x is None:
             x = self.const.to(dtype).expand(len(ws), *self.const.shape)
@@ -178,17 +185,23 @@ class SynthesisNetwork(nn.Module):
         noise: Noise = "const",
         low_precision: torch.dtype | None = None,
     ) -> Float[Tensor, "batch img_channels resolution resolution"]:
-        """The image, about in [-1, 1] and not clamped; `low_precision` is the dtype of the highest resolutions."""
+        """The image, about in [-1, 1] and not clamped.
+
+        **Arguments:**
+        - `low_precision`: dtype of the `num_low_precision` highest resolutions; autocast's if that is on.
+        """
+        dtype = self.b4.const.dtype
+        low_precision = autocast_dtype(ws.device, low_precision) or dtype
         x = image = None
-        used, first_convs = 0, 0
-        for index, side in enumerate(self.resolutions):
-            block = self.get_submodule(f"b{side}")
-            is_low = low_precision is not None and index >= len(self.resolutions) - self.num_low_precision
-            noises = self._block_noises(block, noise, first_convs)
-            rows = ws[:, used : used + block.num_convs + 1]
-            x, image = block(x, image, rows, noises, low_precision if is_low else ws.dtype)
-            used += block.num_convs
-            first_convs += block.num_convs
+        done = 0  # convolutions
+        with torch.autocast(ws.device.type, enabled=False):
+            for index, side in enumerate(self.resolutions):
+                block = self.get_submodule(f"b{side}")
+                is_low = index >= len(self.resolutions) - self.num_low_precision
+                rows = ws[:, done : done + block.num_convs + 1].to(dtype)
+                noises = self._block_noises(block, noise, done)
+                x, image = block(x, image, rows, noises, low_precision if is_low else dtype)
+                done += block.num_convs
         return image
 
     def _block_noises(self, block: SynthesisBlock, noise: Noise, first: int) -> list[Tensor | None]:

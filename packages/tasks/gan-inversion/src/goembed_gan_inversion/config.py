@@ -115,10 +115,10 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 100_000, "batch_size": 64, "ema_halflife_nimg": 5_000, "checkpoint_every_nimg": 25_600,
-              "log_every_nimg": 1_280, "preview_every_nimg": 25_600},
+    "train": {"images": 80_000, "batch_size": 64, "ema_halflife_nimg": 5_000, "checkpoint_every_nimg": 25_600,
+              "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
-    "evaluate": {"refined_contexts": 500, "refined_posterior_contexts": 5},
+    "evaluate": {"refined_contexts": 256, "refined_posterior_contexts": 2, "steps_contexts": 300},
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {

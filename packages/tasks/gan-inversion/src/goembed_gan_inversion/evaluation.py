@@ -180,7 +180,7 @@ class _Judge:
 
         self._mean("pixel_std_ratio", ratio("dfm"), True, f"pixel standard deviation outside the patch; 1 is right; {of}")
         self.baselines["unconditional"]["pixel_std_ratio"] = ratio("unconditional").mean().item()
-        if len(reference[0]):
+        if self._num_classes():
             self._mean("class_tv", tv("dfm"), False, f"total variation of {self.features.name} class histograms; {of}")
             self.baselines["deterministic"]["class_tv"] = tv("deterministic").mean().item()
             self.baselines["unconditional"]["class_tv"] = tv("unconditional").mean().item()
@@ -189,7 +189,7 @@ class _Judge:
             for name, method in {"refined": "refined", "raw_subset": "dfm"}.items():
                 note = "compare refined with raw_subset"
                 self._mean(f"pixel_std_ratio_{name}", ratio(method)[:few], True, note)
-                if len(reference[0]):
+                if self._num_classes():
                     self._mean(f"class_tv_{name}", tv(method)[:few], False, note)
 
     def _posteriors(self, images: Tensor, context: Observations) -> list[Posterior]:

@@ -107,7 +107,7 @@ def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -
     settings: dict[str, Any] = config.denoiser.settings.model_dump()
     latents = forward_model.num_ws if config.space == "w+" else 1
     wanted = {
-        "in_channels": 2 * forward_model.channels + 1,  # masked image, mask, noisy target
+        "in_channels": 2 * forward_model.img_channels + 1,  # masked image, mask, noisy target
         "height": forward_model.resolution,
         "width": forward_model.resolution,
         "vector_dim": latents * forward_model.w_dim,
@@ -117,6 +117,6 @@ def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -
         given = ", ".join(f"denoiser.{key}={settings[key]}" for key in wrong)
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
         raise ConfigError(
-            f"{given}: the generator's images are {forward_model.channels} x {forward_model.resolution} x "
+            f"{given}: the generator's images are {forward_model.img_channels} x {forward_model.resolution} x "
             f"{forward_model.resolution} and its latents of {forward_model.w_dim} numbers; say {needed}"
         )

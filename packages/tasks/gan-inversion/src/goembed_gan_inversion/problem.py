@@ -45,7 +45,7 @@ def draw_scenes(forward_model: StyleGANSynthesis, patch: PatchConfig, psi: float
     latent = forward_model.sample_latents(random, truncation_psi=psi)
     whole = full_box(len(random), 1, latent.device)
     images = forward_model(latent, whole)
-    box = random_boxes(random, patch.min_side, patch.max_side, images.shape[-1])
+    box = random_boxes(random, images.shape[-1], patch.min_side, patch.max_side)
     return Scene(make_context(images[:, 0], box), Observations(images, whole), latent)
 
 

@@ -9,7 +9,7 @@ from goembed_core.errors import UserError
 from goembed_core.report.figures import image_grid, to_uint8
 from goembed_core.runs import Run
 from goembed_core.trees import repeat_items
-from goembed_image_datasets.images import read_image
+from goembed_image_datasets.decode import read_image
 from goembed_stylegan_synth.boxes import PatchBox
 from PIL import Image
 from safetensors.torch import save_file
@@ -29,7 +29,7 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = models.load(None if run is None else run.model, device)
     solver = Solver(model, config.seed, BATCH_SIZE, device)
-    channels, side = model.forward_model.channels, model.forward_model.resolution
+    channels, side = model.forward_model.img_channels, model.forward_model.resolution
     box = _pixels_to_box(config.box, side) if config.box is not None else None
     if image is None:
         scenes = solver.scenes(config.num_images, "sample scenes")

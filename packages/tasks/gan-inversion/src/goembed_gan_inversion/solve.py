@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from goembed_core.config.solvers import SamplerConfig
+from goembed_core.precision import autocast
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.trees import concatenate, repeat_items, select_items
@@ -33,8 +34,11 @@ class Solver:
     Every random number belongs to the item, so results do not depend on the batch size.
     """
 
-    def __init__(self, model: Model, seed: int, batch_size: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self, model: Model, seed: int, batch_size: int, device: torch.device | str = "cpu", precision: str = "no"
+    ):
         self.model, self.seed, self.batch_size, self.device = model, seed, batch_size, torch.device(device)
+        self.precision = precision  # of the networks while they sample; data and refinement keep float32
 
     def scenes(self, count: int, stream: str) -> Scene:
         """Fresh scenes; another stream gives others."""
@@ -51,14 +55,15 @@ class Solver:
     ) -> Solutions:
         """One sample of each context."""
         forward_model = self.model.forward_model
-        shape = (1, forward_model.channels, forward_model.resolution, forward_model.resolution)
+        shape = (1, forward_model.img_channels, forward_model.resolution, forward_model.resolution)
 
         def solve(part: Observations, rows: range) -> Solutions:
             whole = full_box(len(rows), 1, self.device)
-            sample = self.model.dfm.sample(part, whole, shape, sampler, self._random(rows, stream))
+            with autocast(self.precision, self.device):
+                sample = self.model.dfm.sample(part, whole, shape, sampler, self._random(rows, stream))
             if progress is not None:
                 progress(len(rows))
-            return Solutions(sample.signal, sample.observation[:, 0])
+            return Solutions(sample.signal.float(), sample.observation[:, 0].float())
 
         return self._solve(context, solve)
 

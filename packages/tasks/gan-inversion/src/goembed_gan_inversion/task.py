@@ -62,7 +62,8 @@ class GANInversion:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         if isinstance(self.features, nn.Module):
             self.features.to(device)
-        solver = Solver(models.load(run.model, device), EVALUATION_SEED, config.evaluate.batch_size, device)
+        model, precision = models.load(run.model, device), config.train.mixed_precision
+        solver = Solver(model, EVALUATION_SEED, config.evaluate.batch_size, device, precision)
         with ProgressLine("evaluate", 4, unit="parts") as line:
             evaluation = evaluate(config, solver, self.features, line)
         refinement = config.refine if config.refine.steps else type(config.refine)()
