@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 import torch
 from diffusers import DiTTransformer2DModel
-from torch import Tensor, nn
-
 from goembed_dit.config import DIT_SIZES, DiTConfig
 from goembed_dit.network import DiT
+from torch import Tensor, nn
 
 
 class Case(NamedTuple):

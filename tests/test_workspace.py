@@ -47,7 +47,7 @@ class Package:
 
 PACKAGES = [Package(path.parent) for path in sorted(ROOT.glob("packages/**/pyproject.toml"))]
 CORE = next(package for package in PACKAGES if package.name == "goembed-core")
-PLUGINS = [package for package in PACKAGES if package is not CORE]
+PLUGINS = [package for package in PACKAGES if "entry-points" in package.project]
 BY_MODULE = {package.module: package for package in PACKAGES}
 
 each_package = pytest.mark.parametrize("package", PACKAGES, ids=repr)
@@ -89,6 +89,7 @@ def project_files() -> list[Path]:
 
 def test_there_are_packages():
     assert len(PACKAGES) == len(BY_MODULE) >= 5
+    assert set(PACKAGES) - set(PLUGINS) <= {CORE}
 
 
 @each_package

@@ -1,4 +1,4 @@
-"""A trained model as a directory: component names, settings, plugin versions and weights; no pickle, nothing else needed."""
+"""A trained model as a directory: component names, settings, plugin versions and weights; no pickle anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heavy half of the command line: what `goembed train`, `sample` and `evaluate` do once their settings are checked."""
+"""The heavy half of the command line: what `train`, `sample` and `evaluate` do once their settings are checked."""
 
 from __future__ import annotations
 

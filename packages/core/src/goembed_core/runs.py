@@ -1,6 +1,10 @@
 """A run directory: self-contained, movable, and the same command on it goes on where it stopped.
 
-runs/<task>/<name>/{config.yaml, environment.json, metrics.jsonl, metrics.json, checkpoints/, model/, samples/, report.html}
+runs/<task>/<name>/
+    config.yaml, environment.json       what was asked for, and what made it
+    metrics.jsonl, metrics.json         the log of training, and the figures of the evaluation
+    checkpoints/, model/                what a resume needs, and what sampling needs
+    samples/, report.html               pictures
 """
 
 from __future__ import annotations
@@ -24,9 +28,21 @@ from goembed_core.files import remove_incomplete, write_atomically
 from goembed_core.plugins import host
 
 # What may change between two sessions of one run: how long, where and how it is watched; never what is computed.
-FREE_KEYS = ("run", "evaluate", "preset", "train.images", "train.threads", "train.trackers", "train.micro_batch_size",
-             "train.keep_checkpoints", "train.log_every_nimg", "train.preview_every_nimg", "train.checkpoint_every_nimg",
-             "train.evaluate_every_nimg", "train.mixed_precision")  # fmt: skip
+FREE_KEYS = (
+    "run",
+    "evaluate",
+    "preset",
+    "train.images",
+    "train.threads",
+    "train.trackers",
+    "train.micro_batch_size",
+    "train.mixed_precision",
+    "train.keep_checkpoints",
+    "train.log_every_nimg",
+    "train.preview_every_nimg",
+    "train.checkpoint_every_nimg",
+    "train.evaluate_every_nimg",
+)
 
 
 class Run:
@@ -113,7 +129,8 @@ class Run:
 
     def command(self) -> str:
         """The command that goes on with this run."""
-        return f"goembed train task={self.config['task']} run.dir={shlex.quote(str(self.dir))} config={shlex.quote(str(self.dir / 'config.yaml'))}"
+        words = (f"task={self.config['task']}", f"run.dir={self.dir}", f"config={self.dir / 'config.yaml'}")
+        return f"goembed train {shlex.join(words)}"
 
 
 def environment() -> dict[str, Any]:
@@ -151,7 +168,8 @@ def _require_same(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> 
     ]
     if differing:
         raise UserError(
-            f"{directory} holds another run: {'; '.join(differing)}. Choose another run.dir or run.name, or the same values"
+            f"{directory} holds another run: {'; '.join(differing)}. Choose another run.dir or run.name, "
+            "or the same values"
         )
 
 

@@ -66,7 +66,8 @@ class NoiseSchedule:
 
         if not 1 <= num_steps <= self.config.num_timesteps:
             raise UserError(
-                f"num_steps={num_steps}: a sampler takes between 1 and {self.config.num_timesteps} steps of this schedule"
+                f"num_steps={num_steps}: a sampler takes between 1 and {self.config.num_timesteps} steps "
+                "of this schedule"
             )
         classes = {
             "ddim": (diffusers.DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": True}),

@@ -15,15 +15,14 @@ processes, nor accumulation, nor a resume changes what is drawn.  A task hands o
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, PartialState
-from torch import Tensor, nn
+from torch import nn
 
 from goembed_core.checkpoints import (
     Checkpoint,
@@ -34,6 +33,7 @@ from goembed_core.checkpoints import (
     optimizer_tensors,
 )
 from goembed_core.config import OptimizerConfig, TrainConfig
+from goembed_core.counting import Interval, RunningMeans
 from goembed_core.diffusion import Terms
 from goembed_core.ema import EMA
 from goembed_core.errors import UserError
@@ -41,6 +41,7 @@ from goembed_core.precision import choose_precision
 from goembed_core.progress import ProgressLine, memory_mib
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
+from goembed_core.signals import Interrupted, StopSignal
 
 __all__ = ["Phase", "Plan", "Player", "Terms", "Trainer", "fresh_items"]
 
@@ -100,26 +101,8 @@ class Plan:
     evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]] | None = None
 
 
-@dataclass
-class _Sums:
-    """Running means of device scalars; read once per log line, so that no step waits for the device."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach().clone()
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def pop(self) -> dict[str, Tensor]:
-        means = {name: value.float() / self.counts[name] for name, value in self.sums.items()}
-        self.sums, self.counts = {}, {}
-        return means
-
-
 class Trainer:
-    """Runs a `Plan` until `config.images` are seen; started again on the same run, it goes on from the last checkpoint."""
+    """Runs a `Plan` until `config.images` are seen; on a run that was begun it goes on from the last checkpoint."""
 
     def __init__(self, run: Run, config: TrainConfig, plan: Plan, accelerator: Accelerator | None = None):
         self.run, self.config, self.plan = run, config, plan
@@ -137,8 +120,7 @@ class Trainer:
         self.images_seen = 0
         self.steps = 0
         self.seconds = 0.0  # of training, over all sessions
-        self._sums = _Sums()
-        self._stop: int | None = None
+        self._sums = RunningMeans()
 
     def train(self) -> dict[str, nn.Module]:
         """Train to the end and return the averaged modules (the trained ones where no average is kept)."""
@@ -155,13 +137,14 @@ class Trainer:
         began, seconds_before = time.monotonic(), self.seconds
         data = iter(self.plan.data(self._positions()))
         due = {
-            name: _Interval(getattr(self.config, f"{name}_every_nimg"), self.images_seen)
+            name: Interval(getattr(self.config, f"{name}_every_nimg"), self.images_seen)
             for name in ("log", "preview", "evaluate", "checkpoint")
         }
         saved_at = self.images_seen
+        guard = StopSignal()
         line = ProgressLine("train", self.config.images, self.images_seen, enabled=self.accelerator.is_main_process)
-        with line, self._signals():
-            while self.images_seen < self.config.images and self._stop is None:
+        with line, guard:
+            while self.images_seen < self.config.images and not guard.received:
                 batches = [next(data) for _ in range(self._num_micro_batches())]
                 self.train_step(batches)
                 self.seconds = seconds_before + time.monotonic() - began
@@ -176,7 +159,7 @@ class Trainer:
                 if due["checkpoint"].passed(self.images_seen) or finished:
                     self._save()
                     saved_at = self.images_seen
-        if self._stop is not None:
+        if guard.received and self.images_seen < self.config.images:
             if saved_at != self.images_seen:
                 self._save()
             raise Interrupted(f"stopped at {self.images_seen} images and saved; resume with: {self.run.command()}")
@@ -184,7 +167,7 @@ class Trainer:
     def train_step(self, batches: Sequence[Batch]) -> None:
         """Every phase's move, on one global batch."""
         randoms = [self._random(micro) for micro in range(len(batches))]
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad():
             shared = [self.plan.prepare(b, r.stream("prepare")) for b, r in zip(batches, randoms, strict=True)]
         for phase in self.plan.phases:
             if self.steps % phase.every == 0:
@@ -339,48 +322,6 @@ class Trainer:
             self.run.truncate_metrics(self.images_seen)
         self.accelerator.print(f"resumed at {self.images_seen} of {self.config.images} images")
 
-    def _signals(self) -> _SignalGuard:
-        return _SignalGuard(self)
-
-
-class Interrupted(UserError):
-    """Training was stopped by a signal, and saved."""
-
-
-class _SignalGuard:
-    """Turns SIGINT and SIGTERM into a stop after the current step; a second one is obeyed at once."""
-
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-
-    def __enter__(self) -> None:
-        try:
-            self.previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where signals are somebody else's
-            self.previous = {}
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: Any) -> None:
-        self.trainer._stop = number
-        signal.signal(number, self.previous[number])
-
-
-class _Interval:
-    """Says when another multiple of `every` images has been passed; 0 is never."""
-
-    def __init__(self, every: int, images_seen: int):
-        self.every = every
-        self.last = images_seen // every if every else 0
-
-    def passed(self, images_seen: int) -> bool:
-        if not self.every or images_seen // self.every == self.last:
-            return False
-        self.last = images_seen // self.every
-        return True
-
 
 def learning_rate(config: OptimizerConfig, images_seen: int, images: int) -> float:
     """The learning rate after `images_seen` of `images`: linear warm-up, then constant or a cosine to zero."""
@@ -395,7 +336,9 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
         torch.set_num_threads(config.threads)
     device = PartialState().device
     accelerator = Accelerator(
-        mixed_precision=choose_precision(config.mixed_precision, device), log_with=list(config.trackers) or None, project_dir=str(run.dir)
+        mixed_precision=choose_precision(config.mixed_precision, device),
+        log_with=list(config.trackers) or None,
+        project_dir=str(run.dir),
     )
     if config.trackers:
         accelerator.init_trackers("goembed", config={"run": str(run.dir)})

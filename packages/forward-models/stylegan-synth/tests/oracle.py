@@ -105,7 +105,9 @@ def synthesis(state: dict[str, Tensor], ws: Tensor, noises: list[Tensor] | None,
     return image
 
 
-def conv(state: dict[str, Tensor], name: str, x: Tensor, gain: float = 1.0, down: bool = False, act: bool = True) -> Tensor:
+def conv(
+    state: dict[str, Tensor], name: str, x: Tensor, gain: float = 1.0, down: bool = False, act: bool = True
+) -> Tensor:
     weight = state[f"{name}.weight"]
     size = weight.shape[-1]
     weight = weight / math.sqrt(weight[0].numel())

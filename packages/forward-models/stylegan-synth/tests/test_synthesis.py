@@ -109,9 +109,9 @@ def test_gradient_with_respect_to_the_latent(model):
     model.double()
     params = PatchBox(*(leaf.double() for leaf in box(0.2, 0.1, 0.5, 0.6)))
     w = torch.randn(1, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w: model(w, params)[..., ::3, ::3], (w,))
+    assert torch.autograd.gradcheck(lambda w: model(w, params), (w,), fast_mode=True)
     plus = torch.randn(1, model.num_ws, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w: model(w, params)[..., ::5, ::5], (plus,))
+    assert torch.autograd.gradcheck(lambda w: model(w, params), (plus,), fast_mode=True)
 
 
 def test_parameters_are_frozen(model):
@@ -165,7 +165,7 @@ def test_embedded_generator():
     w = model.sample_latents(ItemRandom(0, range(8)))
     images = model(w, full_box(8, 1))[:, 0]
     assert images.shape == (8, 1, 32, 32)
-    assert images.min() > -1.5 and images.max() < 1.5
+    assert images.abs().quantile(0.99) < 1.2
     # Clothes on black: the corners are dark, the middle is not, and no two are alike.
     assert images[..., :2, :2].mean() < -0.9 and images[..., 12:20, 12:20].mean() > -0.6
     assert torch.pdist(images.flatten(1)).min() > 1

@@ -43,7 +43,7 @@ def test_building_leaves_the_global_random_numbers_alone(small_config):
 
 
 def test_absent(tmp_path):
-    with pytest.raises(UserError, match="no such file; part of the package are: fashion32$"):
+    with pytest.raises(UserError, match=r"no such file; part of the package are: fashion32$"):
         load_generator(tmp_path / "absent.safetensors")
     with pytest.raises(UserError, match="did you mean 'fashion32'"):
         load_generator("fashion64")
@@ -60,7 +60,7 @@ def test_truncated(weights, keep):
 def test_of_another_format(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(UserError, match="of format None instead of 'goembed-stylegan2'; .* goembed convert stylegan2"):
+    with pytest.raises(UserError, match=r"of format None instead of 'goembed-stylegan2'; .* goembed convert stylegan2"):
         load_generator(path)
 
 

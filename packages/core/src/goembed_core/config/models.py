@@ -25,6 +25,9 @@ def _read_no(value: Any) -> Any:
     return "no" if value is False else value
 
 
+Precision = Annotated[Literal["auto", "no", "fp16", "bf16", "bf16-if-native"], BeforeValidator(_read_no)]
+
+
 class OptimizerConfig(Config):
     """Adam with decoupled weight decay, and its learning rate over the images seen."""
 
@@ -47,7 +50,7 @@ class TrainConfig(Config):
         default=None, description="observations per process at a time; null for all of its share"
     )
     seed: NonNegativeInt = Field(default=0, description="seed of all random numbers")
-    mixed_precision: Annotated[Literal["auto", "no", "fp16", "bf16", "bf16-if-native"], BeforeValidator(_read_no)] = Field(
+    mixed_precision: Precision = Field(
         default="auto",
         description="arithmetic of the networks; auto obeys accelerate's launcher, "
         "bf16-if-native is bf16 on processors that compute in it",

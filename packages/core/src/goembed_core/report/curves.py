@@ -41,8 +41,8 @@ def read_curves(path: Path | str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             raise UserError(
                 f"{path}, line {number}: expected a JSON object with {IMAGES!r}, got {line[:80]!r}"
             ) from None
-        for later in [seen for seen in reversed(rows) if seen > images]:
-            del rows[later]
+        while rows and next(reversed(rows)) > images:
+            rows.popitem()
         rows[images] = rows.get(images, {}) | {key: value for key, value in _numbers(row) if key != IMAGES}
     keys = dict.fromkeys(key for row in rows.values() for key in row)
     return {

@@ -40,7 +40,7 @@ def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
             f"{path}: truncated in item {item}: its header promises {sizes[0]} items ({wanted} bytes), "
             f"it holds {len(data)} bytes; fetch the file again"
         )
-    if False:
+    if excess:
         raise UserError(f"{path}: holds more than the {sizes[0]} items that its header promises; fetch the file again")
     return np.frombuffer(data, np.uint8).reshape(sizes)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.storage import TypedStorage
 
 MAX_OPCODES = 4_000_000
-MAX_MODULES = 10_000
+MAX_MODULES = 1000
 REFUSED_OPCODES = {"PERSID", "BINPERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 MEMO_OPCODES = {"PUT", "BINPUT", "LONG_BINPUT"}
 

@@ -50,7 +50,9 @@ class EvaluateConfig(Config):
     posterior_pool: Annotated[int, Field(ge=10)] = Field(
         default=50_000, description="generator samples among which those nearest to the patch stand for the posterior"
     )
-    steps: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50), description="steps of the sampler study; () for none")
+    steps: tuple[PositiveInt, ...] = Field(
+        default=(5, 10, 20, 50), description="steps of the sampler study; [] for none"
+    )
     steps_contexts: Annotated[int, Field(ge=2)] = Field(default=2000, description="contexts of the sampler study")
     pictures: PositiveInt = Field(default=16, description="contexts that the report shows")
     batch_size: PositiveInt = Field(default=250, description="signals evaluated together")
@@ -84,7 +86,7 @@ class GANInversionConfig(TaskConfig):
     context_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of contexts that training hides, for classifier-free guidance"
     )
-    sampler: SamplerConfig = Field(default=SamplerConfig(), description="the sampler of previews, evaluation and samples")
+    sampler: SamplerConfig = Field(default=SamplerConfig(), description="the sampler of previews and evaluation")
     refine: RefineConfig = Field(default=RefineConfig(), description="the refinement that evaluation measures")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
 

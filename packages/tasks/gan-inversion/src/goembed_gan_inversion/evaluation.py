@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from goembed_core.config.solvers import SamplerConfig, SamplerName
+from goembed_core.config.solvers import SamplerName
 from goembed_core.metrics.bootstrap import bootstrap_distance_interval, bootstrap_interval
 from goembed_core.metrics.distances import frechet_distance, kernel_distance
 from goembed_core.metrics.results import MetricValue, Results
@@ -178,7 +178,8 @@ class _Judge:
             own = torch.stack([p.std_outside for p in methods[name]])
             return own / spread[: len(own)]
 
-        self._mean("pixel_std_ratio", ratio("dfm"), True, f"pixel standard deviation outside the patch; 1 is right; {of}")
+        note = f"pixel standard deviation outside the patch; 1 is right; {of}"
+        self._mean("pixel_std_ratio", ratio("dfm"), True, note)
         self.baselines["unconditional"]["pixel_std_ratio"] = ratio("unconditional").mean().item()
         if self._num_classes():
             self._mean("class_tv", tv("dfm"), False, f"total variation of {self.features.name} class histograms; {of}")
@@ -196,7 +197,8 @@ class _Judge:
         masks = context.values[:, 0, -1:]
         per_context = images.unflatten(0, (len(masks), -1))
         classes = self._classes(images).unflatten(0, (len(masks), -1))
-        return [summarise(*row, self._num_classes(), mask) for *row, mask in zip(per_context, classes, masks, strict=True)]
+        rows = zip(per_context, classes, masks, strict=True)
+        return [summarise(shown, labels, self._num_classes(), mask) for shown, labels, mask in rows]
 
     def _floor(self, rejection: Tensor, contexts: int) -> Tensor:
         """Total variation of two random halves of each rejection set."""

@@ -75,8 +75,8 @@ def load(directory: Path | None, device: torch.device | str = "cpu") -> Model:
     if facts.get("task") != "gan_inversion":
         raise UserError(f"{directory} is a model of task {facts.get('task')!r}, not of 'gan_inversion'")
     return _assemble(
-        parts["generator"], parts["dfm"], parts["deterministic"], facts["space"], ScheduleConfig(**facts["schedule"]), 0.0,
-        PatchConfig(**facts["patch"]), facts["truncation_psi"], facts["images_seen"],
+        parts["generator"], parts["dfm"], parts["deterministic"], facts["space"], ScheduleConfig(**facts["schedule"]),
+        0.0, PatchConfig(**facts["patch"]), facts["truncation_psi"], facts["images_seen"],
     )  # fmt: skip
 
 

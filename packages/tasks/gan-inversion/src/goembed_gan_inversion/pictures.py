@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from goembed_gan_inversion.evaluation import Evaluation
-from goembed_gan_inversion.solve import Solutions, Solver
+from goembed_gan_inversion.solve import Solver
 
 SHOWN = 8  # samples of each context
 WALK_STEPS = 12
@@ -74,11 +74,13 @@ def spread_figure(images: Float[Tensor, "contexts samples channels height width"
 
 def walk(solver: Solver, shown: Gallery, walks: int = 4) -> Float[Tensor, "walks steps channels height width"]:
     """Straight lines in latent space from one sample of a context to another."""
+    walks = min(walks, len(shown.latents))
     start, end = shown.latents[:walks, 0], shown.latents[:walks, 1]
     weights = torch.linspace(0, 1, WALK_STEPS, device=start.device)
     latents = torch.stack([torch.lerp(start, end, weight) for weight in weights], 1)
     with torch.no_grad():
-        images = solver.model.forward_model(latents.flatten(0, 1), full_box(latents.shape[0] * WALK_STEPS, 1, start.device))
+        whole = full_box(walks * WALK_STEPS, 1, start.device)
+        images = solver.model.forward_model(latents.flatten(0, 1), whole)
     return images[:, 0].unflatten(0, latents.shape[:2])
 
 
@@ -99,20 +101,20 @@ def compose(report: Report, solver: Solver, evaluation: Evaluation, shown: Galle
     """The sections of the report between its head and the training curves."""
     report.section(
         "Samples",
-        "Each row is one context: the visible patch, the image it was cut from, samples of the posterior, their mean over "
-        f"{shown.samples.shape[1]} samples, and the one answer of the deterministic baseline, which has to average.",
+        "Each row is one context: the visible patch, the image it was cut from, samples of the posterior, their mean "
+        f"over {shown.samples.shape[1]} samples, and the one answer of the deterministic baseline, which has to average.",
     )
     report.figure(samples_figure(shown, shown.samples), "Samples as the diffusion model gives them")
     report.figure(samples_figure(shown, shown.refined), "The same samples refined on the visible patch")
-    report.figure(spread_figure(shown.samples), "Where the samples of each context differ, in the order of the rows above")
+    report.figure(spread_figure(shown.samples), "Where the samples of each context differ, in the order of the rows")
     report.section("Latent walk", "From one sample of a context to another, in equal steps of the latent.")
     report.figure(walk_strip(walk(solver, shown)), "Four contexts, first to second sample")
 
     check = evaluation.check
     report.section(
         "Posterior check",
-        "The generator images nearest to a patch among very many stand for the true posterior (rejection). They are loose "
-        f"themselves: their patches agree with the context at {check.rejection_psnr.mean():.1f} dB.",
+        "The generator images nearest to a patch among very many stand for the true posterior (rejection). They are "
+        f"loose themselves: their patches agree with the context at {check.rejection_psnr.mean():.1f} dB.",
     )
     names = [name for name in ("dfm", "refined", "rejection", "unconditional") if name in check.methods]
     few = min(4, *(len(check.methods[name]) for name in names))

@@ -41,7 +41,7 @@ def summarise(
 ) -> Posterior:
     """Class histogram, mean and spread of images of one context; `mask` is its visible patch, `(1, H, W)`."""
     histogram = torch.bincount(classes, minlength=num_classes).double() / len(classes)
-    std = images.std(0)
+    std = images.std(0, correction=min(1, len(images) - 1))  # one image has no spread
     hidden = (1 - mask).expand_as(std)
     return Posterior(histogram, (std * hidden).sum() / hidden.sum().clamp(min=1), images.mean(0), std)
 

@@ -50,7 +50,7 @@ def draw_scenes(forward_model: StyleGANSynthesis, patch: PatchConfig, psi: float
 
 
 class LatentDenoiser(nn.Module):
-    """`w = w_avg + w_std · network(O_ctxt, O_t_trgt, t)`: a network whose output is of unit scale, as a denoiser of latents.
+    """`w = w_avg + w_std · network(O_ctxt, O_t_trgt, t)`: a network with outputs of unit scale, as a denoiser of latents.
 
     **Arguments:**
     - `network`: gives `(B, w_dim)`, or `(B, num_ws · w_dim)` for W+.

@@ -37,7 +37,8 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
         context = scenes.context if box is None else make_context(images, _repeat(box, len(images), device))
     else:
         if box is None:
-            raise UserError(f"image={image}: say which patch is visible, box=x,y,width,height in pixels of {side} x {side}")
+            hint = f"box=x,y,width,height in pixels of {side} x {side}"
+            raise UserError(f"image={image}: say which patch is visible, {hint}")
         images = read_image(image, channels=channels, resolution=side)[None].to(device)
         context = make_context(images, _repeat(box, 1, device))
 
@@ -64,8 +65,8 @@ def _pixels_to_box(box: tuple[int, int, int, int], side: int) -> tuple[float, fl
     x, y, width, height = box
     if x + width > side or y + height > side:
         raise UserError(
-            f"box={x},{y},{width},{height} reaches to ({x + width}, {y + height}), outside the image of {side} x {side} "
-            "pixels; x + width and y + height may be at most that"
+            f"box={x},{y},{width},{height} reaches to ({x + width}, {y + height}), outside the image of {side} x {side} px; "
+            "x + width and y + height may be at most that"
         )
     return x / side, y / side, width / side, height / side
 

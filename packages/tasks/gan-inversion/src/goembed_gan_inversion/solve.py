@@ -43,7 +43,8 @@ class Solver:
     def scenes(self, count: int, stream: str) -> Scene:
         """Fresh scenes; another stream gives others."""
         patch, psi = self.model.patch, self.model.truncation_psi
-        parts = [draw_scenes(self.model.forward_model, patch, psi, self._random(rows, stream)) for rows in self._batches(count)]
+        forward_model, batches = self.model.forward_model, self._batches(count)
+        parts = [draw_scenes(forward_model, patch, psi, self._random(rows, stream)) for rows in batches]
         return concatenate(parts, dim=0)
 
     def sample(
