@@ -56,7 +56,7 @@ def test_modules_must_fit(tmp_path):
     same = nn.Linear(2, 3)
     load_modules({"net": same}, tensors)
     assert torch.equal(same.weight, tensors["net.weight"])
-    with pytest.raises(UserError, match="the checkpoint does not fit net: .*size mismatch for weight"):
+    with pytest.raises(UserError, match=r"the saved weights do not fit net: .*size mismatch for weight"):
         load_modules({"net": nn.Linear(2, 4)}, tensors)
 
 

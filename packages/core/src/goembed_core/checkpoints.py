@@ -107,7 +107,7 @@ def load_modules(modules: dict[str, nn.Module], tensors: dict[str, Tensor]) -> N
         try:
             module.load_state_dict(state)
         except RuntimeError as error:
-            raise UserError(f"the checkpoint does not fit {name}: {' '.join(str(error).split())}") from None
+            raise UserError(f"the saved weights do not fit {name}: {' '.join(str(error).split())}") from None
 
 
 def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

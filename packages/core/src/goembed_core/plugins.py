@@ -13,7 +13,7 @@ import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
@@ -38,6 +38,7 @@ hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
 
+@runtime_checkable
 class Register(Protocol):
     """What a plugin's `goembed_register` is given; every reference is a string, `"module:attribute"`."""
 

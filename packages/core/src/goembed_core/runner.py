@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from accelerate import PartialState
 from rich.console import Console
 
 from goembed_core.config import ConfigError, Resolved, resolve_model, resolve_run
 from goembed_core.metrics.results import Results
 from goembed_core.plugins import Component, host
+from goembed_core.processes import process_state
 from goembed_core.progress import duration
 from goembed_core.runs import Run
 
@@ -20,7 +20,7 @@ def train(resolved: Resolved) -> None:
     """Train, evaluate, report; the same command on the same run goes on where it stopped."""
     config, began = resolved.config, time.monotonic()
     task = resolved.component.load()(config)
-    state = PartialState()
+    state = process_state()
     run = Run.start(config, state.is_main_process)
     state.wait_for_everyone()
     task.train(run)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from torch import nn
 
 from goembed_core.checkpoints import (
@@ -38,6 +38,7 @@ from goembed_core.diffusion import Terms
 from goembed_core.ema import EMA
 from goembed_core.errors import UserError
 from goembed_core.precision import choose_precision
+from goembed_core.processes import process_state, use_cpu
 from goembed_core.progress import ProgressLine, memory_mib
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
@@ -334,8 +335,9 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     """Accelerate's view of the machine: device, processes, precision and trackers."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    device = PartialState().device
+    device = process_state().device
     accelerator = Accelerator(
+        cpu=use_cpu(),
         mixed_precision=choose_precision(config.mixed_precision, device),
         log_with=list(config.trackers) or None,
         project_dir=str(run.dir),

@@ -92,7 +92,8 @@ ERRORS = {
     "train.images=0": "train.images=0: Input should be greater than 0",
     "train.log_every_nimg=0": "train.log_every_nimg=0: Input should be greater than 0",
     "train.evaluate_every_nimg=-1": "train.evaluate_every_nimg=-1: Input should be greater than or equal to 0",
-    "train.mixed_precision=fp8": "train.mixed_precision='fp8': Input should be 'auto', 'no', 'fp16' or 'bf16'",
+    "train.mixed_precision=fp8": "train.mixed_precision='fp8': Input should be 'auto', 'no', 'fp16', 'bf16' or "
+    "'bf16-if-native'",
     "train.micro_batch_size=3": "train: batch_size=10 is not a multiple of micro_batch_size=3",
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected at least 2 values",
     "optimizer.betas=[0.9,1]": "optimizer.betas.1=1: Input should be less than 1",
@@ -282,7 +283,7 @@ def test_every_common_setting_is_documented():
 def test_the_description_of_each_leaf():
     items = {item.key: item for item in settings(resolve("toy", ["train.clip_norm=2", "optimizer.betas=[0,0]"]))}
     assert items["train.clip_norm"][1:4] == ("float or null", 2.0, "command line")
-    assert items["train.mixed_precision"].type == "auto|no|fp16|bf16"
+    assert items["train.mixed_precision"].type == "auto|no|fp16|bf16|bf16-if-native"
     assert items["optimizer.betas"].type == "tuple[float, float]"
     assert items["train.images"].source == "preset quick"
     assert items["forward_model.name"].value == "blur"

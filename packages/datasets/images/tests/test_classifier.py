@@ -70,6 +70,17 @@ def test_colour_and_other_sizes(classifier):
     assert torch.allclose(classifier(red), classifier(torch.full((1, 1, 32, 32), 2 * 0.299 - 1)), atol=1e-4)
 
 
+def test_what_is_too_fine_to_show_is_averaged_away():
+    fine = (torch.arange(160)[:, None] + torch.arange(160)) % 2 * 2.0 - 1
+    assert _grey_32(fine.expand(1, 1, -1, -1)).abs().max() < 0.1
+
+
+def test_building_it_leaves_torchs_numbers_alone():
+    state = torch.get_rng_state()
+    FashionClassifier()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_differentiable_in_the_images(classifier):
     images = noise(2, 1, 32, 32).requires_grad_()
     classifier(images).sum().backward()

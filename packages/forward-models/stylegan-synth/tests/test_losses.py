@@ -77,3 +77,16 @@ def test_style_mixing_switches_layers_once(generator):
 def test_latents_belong_to_the_item(generator):
     whole, part = draw_ws(generator, ItemRandom(3, range(6))), draw_ws(generator, ItemRandom(3, range(2, 4)))
     torch.testing.assert_close(whole[2:4], part)
+
+
+def test_autocast_does_not_round_the_penalty():
+    def penalty() -> torch.Tensor:
+        images = torch.linspace(0.1, 1.7, 24).reshape(2, 1, 3, 4).requires_grad_()
+        weight = torch.linspace(-1, 1.1, 12)[:, None].requires_grad_()
+        with torch.autocast("cpu", enabled=False):  # as the networks do
+            logits = (images.flatten(1) @ weight).square().squeeze(1)
+        return r1_penalty(logits, images)
+
+    expected = penalty()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(penalty(), expected)

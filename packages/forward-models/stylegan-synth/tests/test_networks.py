@@ -148,9 +148,13 @@ def test_bfloat16_is_close_and_is_what_autocast_chooses(generator, small_config)
 
 
 def test_only_the_highest_resolutions_lose_precision(new_generator, small_config):
-    generator = new_generator(small_config.model_copy(update={"num_low_precision": 0}))
-    ws = torch.randn(2, generator.num_ws, small_config.w_dim)
-    assert torch.equal(generator.synthesis(ws, low_precision=torch.bfloat16), generator.synthesis(ws))
+    ws = torch.randn(2, 6, small_config.w_dim)
+    errors = []
+    for count in (0, 1, 2, 3):
+        generator = new_generator(small_config.model_copy(update={"num_low_precision": count}))
+        low = generator.synthesis(ws, low_precision=torch.bfloat16)
+        errors.append((low - generator.synthesis(ws)).norm().item())
+    assert errors[0] == 0 < errors[1] and len(set(errors)) == 4
 
 
 def test_float16_does_not_overflow(new_generator, small_config):

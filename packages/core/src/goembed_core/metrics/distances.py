@@ -95,7 +95,7 @@ def _factor(covariance: Float[Tensor, "features features"]) -> Float[Tensor, "fe
 
 @torch.no_grad()
 def kernel_distance(
-    features_a: Float[Tensor, "n features"], features_b: Float[Tensor, "m features"], block_size: int = 2048
+    features_a: Float[Tensor, "n features"], features_b: Float[Tensor, "m features"], block_size: int = 512
 ) -> float:
     """The unbiased squared maximum mean discrepancy of two whole sets (Gretton et al. 2012, eq. 3), kernel as in KID.
 

@@ -56,6 +56,8 @@ def downsample2d(
     x: Float[Tensor, "batch channels height width"], kernel: Float[Tensor, "4 4"]
 ) -> Float[Tensor, "batch channels new_height new_width"]:
     """Half the side: the low-pass filter, then every second pixel."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # oneDNN's strided depthwise bfloat16 is 5x slower
+        return filter2d(x, kernel, padding=1)[:, :, ::2, ::2]
     return filter2d(x, kernel, padding=1, stride=2)
 
 

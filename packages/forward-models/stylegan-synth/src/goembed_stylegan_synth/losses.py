@@ -38,7 +38,8 @@ def r1_penalty(
     real_logits: Float[Tensor, " batch"], images: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, ""]:
     """`E[||∇_x D(x)||²]` (Mescheder et al. 2018) of logits computed from `images`; to be weighted by `γ / 2`."""
-    (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
+    with torch.autocast(images.device.type, enabled=False):  # which would also round the backward pass
+        (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
 
@@ -58,7 +59,8 @@ class PathLengthPenalty(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " batch"]]:
         """The penalty and the lengths, of images computed from `ws`; moves the running mean."""
         direction = random.randn(*images.shape[1:]) / math.sqrt(images.shape[2] * images.shape[3])
-        (gradient,) = torch.autograd.grad((images * direction).sum(), ws, create_graph=True)
+        with torch.autocast(images.device.type, enabled=False):
+            (gradient,) = torch.autograd.grad((images * direction).sum(), ws, create_graph=True)
         lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
         self.mean_length.lerp_(lengths.detach().mean(), self.decay)
         return (lengths - self.mean_length).square().mean(), lengths

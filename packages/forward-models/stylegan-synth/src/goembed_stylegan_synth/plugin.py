@@ -18,7 +18,8 @@ def goembed_register(register: Register) -> None:
         "goembed_stylegan_synth.task:StyleGAN2Training",
         config="goembed_stylegan_synth.config:StyleGAN2Config",
         presets="goembed_stylegan_synth.config:PRESETS",
-        summary="train a StyleGAN2 generator with adaptive discriminator augmentation",
+        sample_config="goembed_stylegan_synth.config:SampleConfig",
+        summary="train a StyleGAN2 generator, with adaptive discriminator augmentation",
     )
     register(
         "converter",

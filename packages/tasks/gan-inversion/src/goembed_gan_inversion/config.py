@@ -77,6 +77,9 @@ class GANInversionConfig(TaskConfig):
         params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64},
         description="the network; its input is context, mask and noisy target, its output the latent",
     )
+    initial: Path | None = Field(
+        default=None, description="model directory (RUN/model) whose networks training starts from; null for new ones"
+    )
     space: Literal["w", "w+"] = Field(default="w", description="one latent for all layers, or one per layer")
     truncation_psi: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="truncation of the generator samples that are the data"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from goembed_core.checkpoints import load_modules, module_tensors
 from goembed_core.config import ConfigError
 from goembed_core.config.solvers import ScheduleConfig
 from goembed_core.diffusion import DFM
@@ -36,6 +37,10 @@ def build(config: GANInversionConfig) -> Model:
     forward_model = config.forward_model.build()
     network, baseline = config.denoiser.build(), config.denoiser.build()
     _require_fit(config, forward_model)
+    if config.initial is not None:
+        parts, _ = from_pretrained(config.initial)
+        load_modules({"network": network}, module_tensors({"network": parts["dfm"]}))
+        load_modules({"network": baseline}, module_tensors({"network": parts["deterministic"]}))
     return _assemble(
         forward_model, network, baseline, config.space, config.schedule, config.context_dropout, config.patch,
         config.truncation_psi, 0,
