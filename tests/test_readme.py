@@ -42,3 +42,15 @@ def test_the_plugin_of_the_readme(blur):
     torch.testing.assert_close(constant, params.gain[..., None].expand_as(constant))  # a blur keeps the mean
     observation.sum().backward()
     assert signal.grad.abs().min() > 0
+
+
+NAMES = (
+    "frechet_distance", "kernel_distance", "patch_psnr", "patch_psnr_refined", "pixel_std_ratio", "class_tv",
+    "seconds_per_sample", "deterministic", "unconditional", "floor", "train.images=N", "run.dir=PATH",
+    "evaluate.contexts=N", "goembed plugins [--json]", "metrics.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_others_rely_on_is_documented(name):
+    assert f"`{name}`" in (text := (ROOT / "packages/core/README.md").read_text()) or name in text

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic_core import to_jsonable_python
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -53,7 +52,7 @@ def save_pretrained(
             manifest["components"][key] = {
                 "kind": part.kind,
                 "name": part.name,
-                "config": None if part.config is None else to_jsonable_python(part.config.model_dump()),
+                "config": None if part.config is None else part.config.model_dump(mode="json"),
                 "distribution": component.distribution,
                 "version": component.version,
                 "weights": None if part.module is None else f"{key}.safetensors",

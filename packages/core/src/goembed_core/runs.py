@@ -23,6 +23,7 @@ import torch
 import yaml
 
 from goembed_core.config import TaskConfig, dump_yaml
+from goembed_core.config.yaml import load_yaml
 from goembed_core.errors import UserError, closest
 from goembed_core.files import remove_incomplete, write_atomically
 from goembed_core.plugins import host
@@ -56,7 +57,7 @@ class Run:
     def start(cls, config: TaskConfig, main_process: bool = True) -> Run:
         """Make the run directory of a resolved config, or go on in one that was made by the same config."""
         directory = config.run_dir
-        values = yaml.safe_load(dump_yaml(config))
+        values = load_yaml(dump_yaml(config))
         if (directory / "config.yaml").exists():
             run = cls.open(directory)
             _require_same(directory, run.config, values)
@@ -74,7 +75,7 @@ class Run:
         if not path.is_file():
             raise UserError(f"{directory} is not a run directory: it has no config.yaml{_suggest(directory)}")
         try:
-            config = yaml.safe_load(path.read_text())
+            config = load_yaml(path.read_text())
         except yaml.YAMLError as error:
             raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(config, dict) or "task" not in config:

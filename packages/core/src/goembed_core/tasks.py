@@ -12,7 +12,7 @@ from goembed_core.runs import Run
 class Task(Protocol):
     """A composition of components, trained and judged; built from its resolved settings, which it checks at once.
 
-    Bad input (missing weights, an unreadable dataset) is a UserError from the constructor, before there is a run directory.
+    Bad input (missing weights, an unreadable dataset) is a UserError from the constructor, before there is a run.
     """
 
     def __init__(self, config: Any): ...
