@@ -110,10 +110,20 @@ def test_properties(net, weights):
 def test_gradient_reaches_the_images_and_not_the_network(net, weights):
     lpips = LPIPS(net, weights)
     a, b = images(1)
-    a = torch.zeros_like(a).requires_grad_()  # equal everywhere: features may vanish
-    lpips(a, b).sum().backward()
+    lpips(a.requires_grad_(), b).sum().backward()
     assert a.grad.isfinite().all() and a.grad.abs().max() > 0
     assert not any(parameter.requires_grad for parameter in lpips.parameters())
+
+
+def test_gradient_is_finite_where_features_vanish(net, weights):
+    """The length of a vector has no gradient at zero, and a rectifier can make all features of a pixel zero."""
+    lpips = LPIPS(net, weights)
+    for layer in list(lpips.features)[:4]:
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.bias.data.fill_(-1e3)
+    a, b = images(1)
+    lpips(a.requires_grad_(), b).sum().backward()
+    assert a.grad.isfinite().all()
 
 
 def test_smallest_image(net, weights):

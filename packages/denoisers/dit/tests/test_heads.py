@@ -52,6 +52,12 @@ def test_vector_depends_on_every_token(tiny_config, shake):
     assert (gradient.abs().amax(dim=-1) > 0).all()
 
 
+def test_vector_tells_where_a_token_lies(tiny_config, shake):
+    head = shake(HEADS["vector"](tiny_config(**HEAD_CHANGES["vector"])))
+    tokens, condition = torch.randn(2, 8, 16), torch.randn(2, 16)
+    assert not torch.allclose(head(tokens.flip(1), condition), head(tokens, condition), atol=1e-3)
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_zero_until_trained(tiny_config, name):
     head = HEADS[name](tiny_config(**HEAD_CHANGES[name]))

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from goembed_core.config import ConfigError, resolve
+from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
 from goembed_stylegan_synth.config import PRESETS, SampleConfig, StyleGAN2Config
+from goembed_stylegan_synth.sampling import save_grid
 from goembed_stylegan_synth.task import WEIGHTS, StyleGAN2Training
 from goembed_stylegan_synth.weights import load_generator
 from PIL import Image
@@ -82,7 +84,6 @@ def test_from_images_to_figures(settings):
     last = log(run)[-1]
     wanted = {"generator/loss", "path_length/length", "discriminator/loss", "discriminator/p", "r1/penalty"}
     assert wanted <= last.keys()
-    assert 0 < last["discriminator/p"] <= 1 or last["discriminator/real_sign"] < 0.6
     assert len(list(run.samples.glob("preview-*.png"))) == 2
 
     results = StyleGAN2Training(config).evaluate(run)
@@ -116,6 +117,58 @@ def test_phases_move_their_own_player_in_their_own_steps(settings, monkeypatch):
     }
     assert set(calls["_generator_terms"] + calls["_path_length_terms"]) == {(True, False)}
     assert set(calls["_discriminator_terms"] + calls["_r1_terms"]) == {(False, True)}
+
+
+def test_augmentation_follows_what_the_discriminator_said(settings):
+    task = StyleGAN2Training(configure(settings, "losses.share_fakes=false"))
+    images, random = torch.randn(8, 1, 8, 8), ItemRandom(0, range(8))
+    for _ in range(100):
+        task._discriminator_terms(images, random)
+    judged = task.discriminator(images).sign().mean()
+    assert task.augment.real_sign.item() == pytest.approx(judged.item(), abs=0.5)
+    task.augment.real_sign.fill_(1.0)
+    assert task._prepare(images, random) is images
+    assert task.augment.p.item() == pytest.approx(8 / 1000)
+
+
+def test_every_term_is_weighted_as_published(settings):
+    task = StyleGAN2Training(configure(settings, "augment.target=null"))
+    images, random = torch.randn(8, 1, 8, 8), ItemRandom(0, range(8))
+    r1 = task._r1_terms(images, random)
+    assert r1.losses["loss"].item() == pytest.approx(0.1 / 2 * 2 * r1.statistics["penalty"].item())
+    length = task._path_length_terms(images, random)
+    excess = length.losses["loss"].item() / (2 * 2)  # the mean length has just moved by a hundredth of the mean
+    assert excess == pytest.approx(length.statistics["length"].item() ** 2, rel=0.5)
+
+
+def test_the_mean_latent_follows_training(settings):
+    task = StyleGAN2Training(configure(settings))
+    task._generator_terms(torch.randn(8, 1, 8, 8), ItemRandom(0, range(8)))
+    assert (task.generator.mapping.w_avg != 0).all()
+
+
+def test_real_and_generated_images_are_augmented(settings, monkeypatch):
+    task = StyleGAN2Training(configure(settings))
+    seen = []
+    monkeypatch.setattr(task.augment, "forward", lambda images, random: seen.append(images.requires_grad) or images)
+    images, random = torch.randn(8, 1, 8, 8), ItemRandom(0, range(8))
+    task._generator_terms(images, random)
+    task._discriminator_terms(images, random)
+    task._r1_terms(images, random)
+    assert seen == [True, False, False, False]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_discriminator_judges_the_generators_images_or_fresh_ones(settings, monkeypatch, shared):
+    task = StyleGAN2Training(configure(settings, f"losses.share_fakes={json.dumps(shared)}"))
+    seen = []
+    monkeypatch.setattr(task.augment, "forward", lambda images, random: seen.append(images) or images)
+    images = torch.randn(8, 1, 8, 8)
+    task._generator_terms(images, ItemRandom(0, range(8), "generator"))
+    task._discriminator_terms(images, ItemRandom(0, range(8), "discriminator"))
+    made, judged, real = seen
+    assert torch.equal(made, judged) == shared
+    assert not judged.requires_grad and torch.equal(real, images)
 
 
 def test_a_resumed_run_is_the_same_run(settings):
@@ -162,3 +215,11 @@ def test_the_published_settings():
     assert (config.losses.r1_gamma, config.augment.target, config.augment.speed_nimg) == (1.0, 0.6, 500_000)
     assert config.generator.channel_base == 16384 and config.discriminator.mbstd_group_size == 8
     assert isinstance(config.run.root, Path)
+
+
+def test_a_grid_has_its_images_in_rows(tmp_path):
+    images = torch.linspace(-1, 1, 5)[:, None, None, None].expand(5, 1, 32, 32)
+    save_grid(images, 3, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        levels = np.asarray(picture)[32::64, 32::64, 0]
+    assert levels.tolist() == [[0, 64, 128], [191, 255, 0]]

@@ -44,19 +44,23 @@ class PixelHead(nn.Module):
 
 
 class VectorHead(nn.Module):
-    """The mean of the tokens becomes one vector by a linear layer."""
+    """Every token adds to the vector by a linear layer of its own, so that where a token lies counts.
+
+    A mean over tokens before one common layer loses the places: it learnt GAN inversion at about half the pace.
+    """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
+        num_tokens = config.grid[0] * config.grid[1]
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
-        self.linear = zero_linear(config.hidden_size, config.vector_dim)
+        self.linear = zero_linear(num_tokens * config.hidden_size, config.vector_dim)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], condition: Float[Tensor, "batch hidden"]
     ) -> Float[Tensor, "batch vector"]:
         """One vector per item."""
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        return self.linear(modulated_norm(tokens, shift, scale).mean(dim=1))
+        return self.linear(modulated_norm(tokens, shift, scale).flatten(1))
 
 
 class PlaneHead(nn.Module):
