@@ -152,6 +152,11 @@ def test_what_does_not_fit_is_refused_by_name(released):
     assert "strict=False" in text
 
 
+def test_what_is_left_over_in_the_file_is_refused_by_name(released):
+    with pytest.raises(UserError, match=r"do not fit the network: blocks\.1\.\S+ is not in the network"):
+        load_released(DiT(DiTConfig(**(GIVEN | {"depth": 1}))), released)
+
+
 def test_what_does_not_fit_is_kept_and_reported(released, inputs):
     changes = {"head": "vector", "vector_dim": 5, "out_channels": None, "depth": 3, "condition_dim": 2}
     network = DiT(DiTConfig(**(GIVEN | changes)))

@@ -67,7 +67,7 @@ class GANInversionConfig(TaskConfig):
     task: str = Field(default="gan_inversion", description="name of the task")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
     optimizer: OptimizerConfig = Field(
-        default=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), warmup_nimg=1_000, decay="cosine"),
+        default=OptimizerConfig(lr=1.5e-3, betas=(0.9, 0.99), warmup_nimg=1_000, decay="cosine"),
         description="optimiser of the denoiser and of the baseline",
     )
     forward_model: ComponentConfig = component("forward-model", "stylegan", params={"weights": "fashion32"})
@@ -120,7 +120,7 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 70_000, "batch_size": 16, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
+    "train": {"images": 56_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
               "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
     "evaluate": {"refined_contexts": 128, "refined_posterior_contexts": 1, "steps_contexts": 200},
