@@ -64,7 +64,7 @@ def empty_context(batch: int) -> Observations:
 @pytest.mark.parametrize("name", ["ddim", "dpm-solver++", "unipc", "ddpm"])
 @pytest.mark.parametrize("factor", [1.0, 2.0])
 def test_samplers_recover_a_gaussian(name, factor):
-    """With the exact denoiser every sampler must return samples of the true distribution, whatever the forward model."""
+    """With the exact denoiser every sampler returns samples of the true distribution, whatever the forward model."""
     schedule = NoiseSchedule()
     denoiser = GaussianDenoiser(schedule)
     dfm = DFM(Scale(), denoiser, schedule)
@@ -149,7 +149,9 @@ def test_what_is_scored_may_differ_from_what_is_noised():
 
 
 def test_regularisers_are_added():
-    dfm = DFM(Scale(), Recorder(), NoiseSchedule(), regularise=lambda signal, split, estimate: {"size": signal.abs().mean()})
+    dfm = DFM(
+        Scale(), Recorder(), NoiseSchedule(), regularise=lambda signal, split, estimate: {"size": signal.abs().mean()}
+    )
     target = Observations(torch.ones(2, 1, 1), gain(2, 1.0))
     context = Observations(torch.full((2, 1, 1), 4.0), gain(2, 1.0))
     losses = dfm.losses(Split(context, target), ItemRandom(0, range(2))).losses
@@ -239,7 +241,9 @@ def test_split_views_draws_without_replacement():
     assert torch.equal(split.context.values[..., 0], split.context.params.factor)  # φ moves with its value
     assert drawn[:, 0].unique().numel() == views
     assert split_views(observations, 1, 1, 0, ItemRandom(0, range(batch))).novel is None
-    with pytest.raises(ValueError, match="3 context \\+ 2 target \\+ 1 novel observations wanted of each signal, which has 5"):
+    with pytest.raises(
+        ValueError, match="3 context \\+ 2 target \\+ 1 novel observations wanted of each signal, which has 5"
+    ):
         split_views(observations, 3, 2, 1, ItemRandom(0, range(batch)))
 
 
@@ -260,7 +264,7 @@ def test_impossible_numbers_of_steps(steps):
 
 
 def test_training_finds_a_linear_gaussian_posterior():
-    """S ~ N(0, I₂), the context shows s₁ + noise, the target s₂ or s₁ + s₂: samples have the exact posterior's moments."""
+    """S ~ N(0, I₂), the context shows s₁ + noise, targets are projections: samples have the posterior's moments."""
     noise_std = 0.5
 
     class Project(nn.Module):
@@ -304,7 +308,9 @@ def test_training_finds_a_linear_gaussian_posterior():
     observed = {}
     for name, angle in {"s1": 0.0, "s2": torch.pi / 2}.items():
         phi = direction(torch.full((count,), angle))
-        sample = dfm.sample(context, phi, (1, 1), SamplerConfig(name="unipc", num_steps=20), ItemRandom(1, range(count)))
+        sample = dfm.sample(
+            context, phi, (1, 1), SamplerConfig(name="unipc", num_steps=20), ItemRandom(1, range(count))
+        )
         observed[name] = sample.observation[:, 0, 0]
     gain_ = 1 / (1 + noise_std**2)
     assert observed["s1"].mean().item() == pytest.approx(gain_ * shown, abs=0.08)

@@ -27,7 +27,9 @@ def test_a_run_is_made_and_gone_on_with(tmp_path):
 def test_a_run_of_other_settings_is_refused_and_kept(tmp_path):
     Run.start(config(tmp_path / "r", batch_size=8))
     before = (tmp_path / "r" / "config.yaml").read_text()
-    with pytest.raises(UserError, match=r"holds another run: train.batch_size is 8 there and 16 here. Choose another run.dir"):
+    with pytest.raises(
+        UserError, match=r"holds another run: train.batch_size is 8 there and 16 here. Choose another run.dir"
+    ):
         Run.start(config(tmp_path / "r", batch_size=16))
     assert (tmp_path / "r" / "config.yaml").read_text() == before
 
@@ -40,7 +42,7 @@ def test_only_the_main_process_writes(tmp_path):
 def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_text("x")
-    with pytest.raises(UserError, match="exists, is not empty, and holds no run; choose another run.dir"):
+    with pytest.raises(UserError, match=r"exists, is not empty, and holds no run; choose another run\.dir"):
         Run.start(config(tmp_path / "photos"))
     Run.start(config(tmp_path / "default"))
     with pytest.raises(UserError, match=r"is not a run directory: it has no config.yaml; did you mean .*default\?"):

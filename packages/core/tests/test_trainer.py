@@ -97,7 +97,10 @@ def test_accumulation_changes_what_is_held_not_what_is_computed(tmp_path):
     one.train(), four.train()
     drawn = [value for student, _, values in whole if student for value in values]
     assert drawn == [value for student, _, values in micro if student for value in values]
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(state_of(one).values(), state_of(four).values()))
+    assert all(
+        torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+        for a, b in zip(state_of(one).values(), state_of(four).values(), strict=True)
+    )
 
 
 def test_players_move_at_their_own_cadence_on_their_own_parameters(tmp_path):
@@ -114,7 +117,10 @@ def test_players_move_at_their_own_cadence_on_their_own_parameters(tmp_path):
 def test_prepare_is_shared_by_the_phases(tmp_path):
     seen = []
     plan = make_plan(prepare=lambda batch, random: random.rand(1))
-    phases = [Phase(p.name, p.player, lambda batch, random, f=p.losses: seen.append(batch) or f(batch, random)) for p in plan.phases]
+    phases = [
+        Phase(p.name, p.player, lambda batch, random, f=p.losses: seen.append(batch) or f(batch, random))
+        for p in plan.phases
+    ]
     Trainer(run_in(tmp_path), config(images=16), Plan(plan.modules, plan.players, phases, prepare=plan.prepare)).train()
     assert len(seen) == 2 and seen[0] is seen[1] and seen[0].shape == (16, 1)
 
@@ -156,7 +162,9 @@ def test_a_stop_saves_and_says_how_to_go_on(tmp_path):
     module = nn.Linear(1, 1)
     plan = Plan({"m": module}, {"m": Player(module, OptimizerConfig(lr=0.1))}, [Phase("m", "m", losses)])
     trainer = Trainer(run_in(tmp_path), config(), plan)
-    with pytest.raises(Interrupted, match=r"stopped at 48 images and saved; resume with: goembed train task=test run.dir="):
+    with pytest.raises(
+        Interrupted, match=r"stopped at 48 images and saved; resume with: goembed train task=test run.dir="
+    ):
         trainer.train()
     assert [path.name for path in trainer.checkpoints.all()] == ["000000048"]
 
@@ -168,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         {"m": Player(module, OptimizerConfig(lr=0.1))},
         [Phase("m", "m", lambda b, r: Terms({"good": module.weight.sum(), "bad": module.weight.sum() * torch.nan}))],
     )
-    with pytest.raises(UserError, match="m/bad.* is not finite at 64 images"):
+    with pytest.raises(UserError, match=r"m/bad.* is not finite at 64 images"):
         Trainer(run_in(tmp_path), config(), plan).train()
     assert not Trainer(run_in(tmp_path), config(), plan).checkpoints.all()
 

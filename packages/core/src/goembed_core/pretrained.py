@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from goembed_core.errors import UserError
@@ -58,7 +58,7 @@ def save_pretrained(
                 "weights": None if part.module is None else f"{key}.safetensors",
             }
             if part.module is not None:
-                save_file(_state(part.module, dtype), incomplete / f"{key}.safetensors")
+                (incomplete / f"{key}.safetensors").write_bytes(save(_state(part.module, dtype)))
         (incomplete / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 

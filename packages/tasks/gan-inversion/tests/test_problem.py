@@ -74,6 +74,8 @@ def test_the_network_speaks_in_standard_deviations_of_w(model):
     assert torch.equal(zero, forward_model.w_avg.expand(6, -1))
     one = LatentDenoiser(Constant(64, 1.0), forward_model, "w")(scene.context, blank, t)
     assert torch.allclose(one - zero, forward_model.w_std.expand(6, -1), atol=1e-6)
+    mapped = LatentDenoiser(Constant(64, 0.7), forward_model, "z")(scene.context, blank, t)
+    assert torch.allclose(mapped, forward_model.mapping(torch.ones(6, 64)), atol=1e-5)  # only the direction counts
     layers = LatentDenoiser(Constant(64 * forward_model.num_ws, 1.0), forward_model, "w+")(scene.context, blank, t)
     assert layers.shape == (6, forward_model.num_ws, 64) and torch.allclose(layers[:, 3], one)
 

@@ -80,7 +80,10 @@ class GANInversionConfig(TaskConfig):
     initial: Path | None = Field(
         default=None, description="model directory (RUN/model) whose networks training starts from; null for new ones"
     )
-    space: Literal["w", "w+"] = Field(default="w", description="one latent for all layers, or one per layer")
+    space: Literal["z", "w", "w+"] = Field(
+        default="z",
+        description="what the network gives: z, which the generator's mapping makes w, or w itself, or one w a layer",
+    )
     truncation_psi: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="truncation of the generator samples that are the data"
     )

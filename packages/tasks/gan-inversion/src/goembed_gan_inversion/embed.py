@@ -1,4 +1,4 @@
-"""`python -m goembed_gan_inversion.embed RUN`: make a run's model the one that the package carries, in half precision."""
+"""`python -m goembed_gan_inversion.embed RUN`: make a run's model the one that the package carries, as float16."""
 
 from __future__ import annotations
 

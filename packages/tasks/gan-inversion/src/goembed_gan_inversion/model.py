@@ -110,12 +110,12 @@ def _assemble(
 def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -> None:
     """The shapes that the generator asks of the denoiser's settings, all of them in one error."""
     settings: dict[str, Any] = config.denoiser.settings.model_dump()
-    latents = forward_model.num_ws if config.space == "w+" else 1
+    dims = {"z": forward_model.z_dim, "w": forward_model.w_dim, "w+": forward_model.num_ws * forward_model.w_dim}
     wanted = {
         "in_channels": 2 * forward_model.img_channels + 1,  # masked image, mask, noisy target
         "height": forward_model.resolution,
         "width": forward_model.resolution,
-        "vector_dim": latents * forward_model.w_dim,
+        "vector_dim": dims[config.space],
     }
     wrong = {key: value for key, value in wanted.items() if key in settings and settings[key] != value}
     if wrong:
@@ -123,5 +123,5 @@ def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
         raise ConfigError(
             f"{given}: the generator's images are {forward_model.img_channels} x {forward_model.resolution} x "
-            f"{forward_model.resolution} and its latents of {forward_model.w_dim} numbers; say {needed}"
+            f"{forward_model.resolution} and its latents of {dims[config.space]} numbers; say {needed}"
         )

@@ -101,8 +101,8 @@ def compose(report: Report, solver: Solver, evaluation: Evaluation, shown: Galle
     """The sections of the report between its head and the training curves."""
     report.section(
         "Samples",
-        "Each row is one context: the visible patch, the image it was cut from, samples of the posterior, their mean "
-        f"over {shown.samples.shape[1]} samples, and the one answer of the deterministic baseline, which has to average.",
+        "Each row is one context: the visible patch, the image it was cut from, samples of the posterior, their "
+        f"mean over {shown.samples.shape[1]} samples, and the one answer of the deterministic baseline.",
     )
     report.figure(samples_figure(shown, shown.samples), "Samples as the diffusion model gives them")
     report.figure(samples_figure(shown, shown.refined), "The same samples refined on the visible patch")

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from goembed_gan_inversion.config import PatchConfig
 
+Z_START = 0.1
+
 
 class Scene(NamedTuple):
     """Generated images, what of them is visible, and what made them (which no solver sees)."""
@@ -50,25 +52,35 @@ def draw_scenes(forward_model: StyleGANSynthesis, patch: PatchConfig, psi: float
 
 
 class LatentDenoiser(nn.Module):
-    """`w = w_avg + w_std · network(O_ctxt, O_t_trgt, t)`: a network with outputs of unit scale, as a denoiser of latents.
+    """A network with outputs of unit scale, as a denoiser of latents `w`.
+
+    - `space="z"`: `w = mapping(network(O_ctxt, O_t_trgt, t))`.  The frozen mapping network keeps `w` where the
+      generator was trained; left free, `w` runs away to several times its standard deviation, where images are smooth
+      blobs of little squared error that look like nothing the generator makes.
+    - `space="w"` and `"w+"`: `w = w_avg + w_std · network(…)`, one for all layers or one for each.
 
     **Arguments:**
-    - `network`: gives `(B, w_dim)`, or `(B, num_ws · w_dim)` for W+.
-    - `forward_model`: whose statistics of `w` set the scale.
-    - `space`: "w" or "w+".
+    - `network`: gives `(B, z_dim)`, `(B, w_dim)`, or `(B, num_ws · w_dim)`.
+    - `forward_model`: whose mapping network or statistics of `w` are used; it is not part of this module's state.
     """
 
     def __init__(self, network: nn.Module, forward_model: StyleGANSynthesis, space: str):
         super().__init__()
         self.network = network
-        self.num_ws = forward_model.num_ws if space == "w+" else None
+        self.space = space
+        self.num_ws = forward_model.num_ws
+        self._forward_model = (forward_model,)  # in a tuple: no submodule, so neither trained nor saved
         self.register_buffer("mean", forward_model.w_avg.clone(), persistent=False)
         self.register_buffer("std", forward_model.w_std.clone(), persistent=False)
 
     def forward(self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]) -> Tensor:
         """The latent, `(B, w_dim)` or `(B, num_ws, w_dim)`."""
         output = self.network(context, noisy_target, timestep).float()
-        if self.num_ws is not None:
+        if self.space == "z":
+            # The mapping sees directions alone.  A network starts at zero, which has none: a short one to turn from.
+            (forward_model,) = self._forward_model
+            return forward_model.mapping(output + Z_START, truncation_psi=1.0)
+        if self.space == "w+":
             output = output.unflatten(1, (self.num_ws, -1))
         return self.mean + self.std * output
 

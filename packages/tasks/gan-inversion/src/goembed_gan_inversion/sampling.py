@@ -65,7 +65,7 @@ def _pixels_to_box(box: tuple[int, int, int, int], side: int) -> tuple[float, fl
     x, y, width, height = box
     if x + width > side or y + height > side:
         raise UserError(
-            f"box={x},{y},{width},{height} reaches to ({x + width}, {y + height}), outside the image of {side} x {side} px; "
+            f"box={x},{y},{width},{height} reaches ({x + width}, {y + height}), outside the image of {side} x {side}; "
             "x + width and y + height may be at most that"
         )
     return x / side, y / side, width / side, height / side
