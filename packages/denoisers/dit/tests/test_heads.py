@@ -58,6 +58,20 @@ def test_vector_tells_where_a_token_lies(tiny_config, shake):
     assert not torch.allclose(head(tokens.flip(1), condition), head(tokens, condition), atol=1e-3)
 
 
+def test_vector_of_many_tokens_stays_small(tiny_config):
+    changes = {"height": 128, "width": 128, "patch_size": 4, "head": "vector", "vector_dim": 5, "out_channels": None}
+    head = HEADS["vector"](tiny_config(**changes))
+    assert head.linear.in_features == 4096  # 1024 tokens of 4 numbers
+    assert head(torch.randn(2, 1024, 16), torch.randn(2, 16)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_starts_small_when_asked(tiny_config, name):
+    torch.manual_seed(0)
+    head = HEADS[name](tiny_config(**HEAD_CHANGES[name], head_std=0.02))
+    assert head.linear.weight.std().item() == pytest.approx(0.02, rel=0.15) and not head.linear.bias.any()
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_is_zero_until_trained(tiny_config, name):
     head = HEADS[name](tiny_config(**HEAD_CHANGES[name]))

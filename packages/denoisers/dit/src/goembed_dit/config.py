@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from goembed_core.config import Config
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 
 class DiTSize(NamedTuple):
@@ -54,6 +54,9 @@ class DiTConfig(Config):
     )
 
     head: Literal["pixels", "vector", "planes"] = Field(default="pixels", description="what the tokens become")
+    head_std: NonNegativeFloat = Field(
+        default=0.0, description="standard deviation of the head's first weights; 0: the network starts by giving zeros"
+    )
     out_channels: PositiveInt | None = Field(default=None, description="head=pixels: channels of the output image")
     vector_dim: PositiveInt | None = Field(default=None, description="head=vector: size of the output vector")
     num_planes: PositiveInt | None = Field(default=None, description="head=planes: number of planes")

@@ -1,4 +1,6 @@
-"""What the tokens become: an image, a vector, or planes. Every head gives zeros until it is trained."""
+"""What the tokens become: an image, a vector, or planes. Every head gives zeros until it is trained, unless told
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ from torch import Tensor, nn
 from goembed_dit.block import modulated_norm
 from goembed_dit.config import DiTConfig
 
+MOST_VECTOR_INPUTS = 4096  # numbers of all tokens together that the vector head's own layers read
 
-def zero_linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer that gives zeros."""
+
+def zero_linear(in_features: int, out_features: int, std: float = 0.0) -> nn.Linear:
+    """A linear layer that gives zeros, or with `std` small random numbers."""
     linear = nn.Linear(in_features, out_features)
-    nn.init.zeros_(linear.weight)
+    nn.init.normal_(linear.weight, std=std) if std else nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
 
@@ -26,7 +30,7 @@ class PixelHead(nn.Module):
         self.rows, self.columns = config.grid
         self.patch_size = config.patch_size
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
-        self.linear = zero_linear(config.hidden_size, config.patch_size**2 * config.out_channels)
+        self.linear = zero_linear(config.hidden_size, config.patch_size**2 * config.out_channels, config.head_std)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], condition: Float[Tensor, "batch hidden"]
@@ -46,21 +50,24 @@ class PixelHead(nn.Module):
 class VectorHead(nn.Module):
     """Every token adds to the vector by a linear layer of its own, so that where a token lies counts.
 
-    A mean over tokens before one common layer loses the places: it learnt GAN inversion at about half the pace.
+    A mean over tokens before one common layer loses the places: it learnt GAN inversion at about half the pace.  Many
+    or wide tokens are first reduced, by a layer that they share, so that the head stays small.
     """
 
     def __init__(self, config: DiTConfig):
         super().__init__()
         num_tokens = config.grid[0] * config.grid[1]
+        width = min(config.hidden_size, max(1, MOST_VECTOR_INPUTS // num_tokens))
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
-        self.linear = zero_linear(num_tokens * config.hidden_size, config.vector_dim)
+        self.reduce = nn.Linear(config.hidden_size, width) if width < config.hidden_size else nn.Identity()
+        self.linear = zero_linear(num_tokens * width, config.vector_dim, config.head_std)
 
     def forward(
         self, tokens: Float[Tensor, "batch tokens hidden"], condition: Float[Tensor, "batch hidden"]
     ) -> Float[Tensor, "batch vector"]:
         """One vector per item."""
         shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        return self.linear(modulated_norm(tokens, shift, scale).flatten(1))
+        return self.linear(self.reduce(modulated_norm(tokens, shift, scale)).flatten(1))
 
 
 class PlaneHead(nn.Module):
@@ -73,7 +80,8 @@ class PlaneHead(nn.Module):
         self.plane_channels = config.plane_channels
         num_texels = config.plane_resolution**2 // (self.rows * self.columns)
         self.modulation = zero_linear(config.hidden_size, 2 * config.hidden_size)
-        self.linear = zero_linear(config.hidden_size, config.num_planes * config.plane_channels * num_texels)
+        size = config.num_planes * config.plane_channels * num_texels
+        self.linear = zero_linear(config.hidden_size, size, config.head_std)
         self.texel_rows = config.plane_resolution // self.rows
 
     def forward(

@@ -74,7 +74,7 @@ class GANInversionConfig(TaskConfig):
     denoiser: ComponentConfig = component(
         "denoiser",
         "dit",
-        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64},
+        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64, "head_std": 0.02},
         description="the network; its input is context, mask and noisy target, its output the latent",
     )
     initial: Path | None = Field(
@@ -123,7 +123,7 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 56_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
+    "train": {"images": 90_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
               "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
     "evaluate": {"refined_contexts": 128, "refined_posterior_contexts": 1, "steps_contexts": 200},

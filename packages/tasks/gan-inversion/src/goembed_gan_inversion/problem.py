@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from goembed_gan_inversion.config import PatchConfig
 
-Z_START = 0.1
-
 
 class Scene(NamedTuple):
     """Generated images, what of them is visible, and what made them (which no solver sees)."""
@@ -77,9 +75,9 @@ class LatentDenoiser(nn.Module):
         """The latent, `(B, w_dim)` or `(B, num_ws, w_dim)`."""
         output = self.network(context, noisy_target, timestep).float()
         if self.space == "z":
-            # The mapping sees directions alone.  A network starts at zero, which has none: a short one to turn from.
+            # The mapping sees directions alone, and zero has none: the network must not start there (`head_std`).
             (forward_model,) = self._forward_model
-            return forward_model.mapping(output + Z_START, truncation_psi=1.0)
+            return forward_model.mapping(output, truncation_psi=1.0)
         if self.space == "w+":
             output = output.unflatten(1, (self.num_ws, -1))
         return self.mean + self.std * output
