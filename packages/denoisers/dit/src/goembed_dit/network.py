@@ -16,7 +16,7 @@ from goembed_dit.heads import HEADS
 
 
 class DiT(nn.Module):
-    """`head(blocks(patches(x) + positions, c), c)` with `c = SiLU(time(t) + W condition)`; zeros until trained, unless `head_std`."""
+    """`head(blocks(patches(x) + positions, c), c)` with `c = SiLU(time(t) + W condition)`; zeros at first, or small."""
 
     def __init__(self, config: DiTConfig):
         super().__init__()

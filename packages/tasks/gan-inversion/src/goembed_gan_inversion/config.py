@@ -74,15 +74,15 @@ class GANInversionConfig(TaskConfig):
     denoiser: ComponentConfig = component(
         "denoiser",
         "dit",
-        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64, "head_std": 0.02},
+        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64},
         description="the network; its input is context, mask and noisy target, its output the latent",
     )
     initial: Path | None = Field(
         default=None, description="model directory (RUN/model) whose networks training starts from; null for new ones"
     )
-    space: Literal["z", "w", "w+"] = Field(
-        default="z",
-        description="what the network gives: z, which the generator's mapping makes w, or w itself, or one w a layer",
+    space: Literal["w", "w+", "z"] = Field(
+        default="w",
+        description="what the network gives: w, or one w a layer, or z, which the generator's mapping makes w",
     )
     truncation_psi: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="truncation of the generator samples that are the data"
@@ -123,7 +123,7 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 90_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
+    "train": {"images": 56_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
               "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
     "evaluate": {"refined_contexts": 128, "refined_posterior_contexts": 1, "steps_contexts": 200},
@@ -131,7 +131,7 @@ _QUICK: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
-    # What the embedded model was trained with.
+    # For a model to keep: the same, longer.
     "embedded": _QUICK
     | {
         "train": _QUICK["train"] | {"images": 1_000_000, "ema_halflife_nimg": 20_000, "preview_every_nimg": 102_400},

@@ -52,10 +52,9 @@ def draw_scenes(forward_model: StyleGANSynthesis, patch: PatchConfig, psi: float
 class LatentDenoiser(nn.Module):
     """A network with outputs of unit scale, as a denoiser of latents `w`.
 
-    - `space="z"`: `w = mapping(network(O_ctxt, O_t_trgt, t))`.  The frozen mapping network keeps `w` where the
-      generator was trained; left free, `w` runs away to several times its standard deviation, where images are smooth
-      blobs of little squared error that look like nothing the generator makes.
     - `space="w"` and `"w+"`: `w = w_avg + w_std · network(…)`, one for all layers or one for each.
+    - `space="z"`: `w = mapping(network(…))`, which keeps `w` where the generator was trained.  It learns slowly, as the
+      mapping sees the direction of its input alone; and zero has none (set `denoiser.head_std`).
 
     **Arguments:**
     - `network`: gives `(B, z_dim)`, `(B, w_dim)`, or `(B, num_ws · w_dim)`.
@@ -75,7 +74,6 @@ class LatentDenoiser(nn.Module):
         """The latent, `(B, w_dim)` or `(B, num_ws, w_dim)`."""
         output = self.network(context, noisy_target, timestep).float()
         if self.space == "z":
-            # The mapping sees directions alone, and zero has none: the network must not start there (`head_std`).
             (forward_model,) = self._forward_model
             return forward_model.mapping(output, truncation_psi=1.0)
         if self.space == "w+":
