@@ -5,6 +5,7 @@ from goembed_core.plugins import Register, hookimpl
 
 @hookimpl
 def goembed_register(register: Register) -> None:
+    """Register forward model, task and converter."""
     register(
         "forward-model",
         "stylegan",
