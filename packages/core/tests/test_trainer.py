@@ -101,6 +101,12 @@ def test_accumulation_changes_what_is_held_not_what_is_computed(tmp_path):
         torch.allclose(a, b, rtol=1e-4, atol=1e-6)
         for a, b in zip(state_of(one).values(), state_of(four).values(), strict=True)
     )
+    # Adam does not see the scale of a gradient, so the norms are compared too.
+    norms = [
+        [json.loads(line)["student/gradient_norm"] for line in trainer.run.metrics_log.read_text().splitlines()]
+        for trainer in (one, four)
+    ]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
 
 
 def test_players_move_at_their_own_cadence_on_their_own_parameters(tmp_path):

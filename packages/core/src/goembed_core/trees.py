@@ -39,8 +39,3 @@ def select_items(tree: Any, index: Any) -> Any:
 def select_views(tree: Any, index: slice) -> Any:
     """Views of every item: `(B, V, ...)` to `(B, len(index), ...)`."""
     return tree_map(lambda leaf: leaf[:, index], tree)
-
-
-def to_device(tree: Any, device: torch.device) -> Any:
-    """Every leaf on `device`."""
-    return tree_map(lambda leaf: leaf.to(device, non_blocking=True), tree)
