@@ -11,8 +11,7 @@ Three ways, by what the operator can vary:
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +19,10 @@ from goembed_core.config import ConfigError
 from goembed_core.errors import UserError
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from goembed_deepinv import library
 from goembed_deepinv.config import DeepinvConfig
+from goembed_deepinv.library import ANY_COMPLAINT
+from goembed_deepinv.operator import at_least_float32, full_precision, operator_of
 
 EXAMPLE_VIEWS = 3
 
@@ -81,7 +80,7 @@ class Projections(nn.Module):
         if not config.parameters.get("parallel_computation", True):
             raise ConfigError("parameters.parallel_computation=false: all angles are computed together; leave it out")
         self.config = config
-        self.operator = _build(config, angles=1, normalize=False)
+        self.operator = operator_of(config, angles=1, normalize=False)
         self.num_detectors = self.operator.physics.radon.all_grids.shape[1]
 
     def forward(
@@ -89,13 +88,13 @@ class Projections(nn.Module):
     ) -> Float[Tensor, "batch views channels detectors"]:
         """Project every signal along its angles."""
         _check(self.config, signal, params, Angle)
-        x = _at_least_float32(signal)
+        x = at_least_float32(signal)
         angles = params.angle_deg.to(x)
         if angles.numel() == 0:
             return x.new_zeros(*angles.shape, x.shape[1], self.num_detectors)
-        with _full_precision(x.device):
+        with full_precision(x.device):
             radon = {"physics.radon.all_grids": self.grids(angles), "physics.radon.theta": angles[0]}
-        sinogram = _observe(self.operator, x, {}, radon)  # (B, C, detectors, V)
+        sinogram = self.operator.observe(x, {}, radon)  # (B, C, detectors, V)
         return self.config.scale * sinogram.permute(0, 3, 1, 2)
 
     def grids(self, angle_deg: Float[Tensor, "batch views"]) -> Float[Tensor, "batch width viewswidth 2"]:
@@ -126,7 +125,7 @@ class Called(nn.Module):
             neutral = torch.ones(1, 1, height, width)
         else:
             neutral = F.pad(torch.ones(1, 1, 1, 1), [config.kernel_size // 2] * 4)
-        self.operator = _build(config, **{phi._fields[0]: neutral})
+        self.operator = operator_of(config, **{phi._fields[0]: neutral})
 
     def forward(
         self, signal: Float[Tensor, "batch channels height width"], params: Mask | Kernel
@@ -134,8 +133,8 @@ class Called(nn.Module):
         """Observe every signal under the mask or kernel of each view."""
         _check(self.config, signal, params, self.phi)
         (leaf,) = params
-        x = _at_least_float32(signal).repeat_interleave(leaf.shape[1], 0)
-        observed = _observe(self.operator, x, {self.phi._fields[0]: leaf.to(x).flatten(0, 1)})
+        x = at_least_float32(signal).repeat_interleave(leaf.shape[1], 0)
+        observed = self.operator.observe(x, {self.phi._fields[0]: leaf.to(x).flatten(0, 1)})
         return self.config.scale * observed.unflatten(0, leaf.shape[:2])
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Mask | Kernel]:
@@ -153,10 +152,10 @@ class Fixed(nn.Module):
     def __init__(self, config: DeepinvConfig):
         super().__init__()
         self.config = config
-        self.operator = _build(config)
+        self.operator = operator_of(config)
         try:
             self.measured_shape = tuple(self.measure(torch.zeros(1, *config.signal_shape)).shape[1:])
-        except (RuntimeError, ValueError, IndexError, AttributeError, TypeError, AssertionError) as error:
+        except ANY_COMPLAINT as error:
             raise ConfigError(
                 f"signal_shape={config.signal_shape}: deepinv's {config.operator} says of such images: "
                 f"{' '.join(str(error).split())}"
@@ -178,78 +177,15 @@ class Fixed(nn.Module):
 
     def measure(self, signal: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch ..."]:
         """All that the operator measures; of complex numbers the real and the imaginary parts, as first dimension."""
-        x = _at_least_float32(signal)
-        return self.config.scale * _observe(
-            self.operator, x.to(x.dtype.to_complex()) if self.config.as_complex else x, {}
-        )
+        x = at_least_float32(signal)
+        x = x.to(x.dtype.to_complex()) if self.config.as_complex else x
+        return self.config.scale * self.operator.observe(x)
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Seen]:
         """Random images, of whose measurements each view sees a half."""
         signal = torch.rand(batch_size, *self.config.signal_shape, generator=generator)
         drawn = torch.rand(batch_size, EXAMPLE_VIEWS, *self.measured_shape, generator=generator)
         return signal, Seen((drawn < 0.5).to(signal))
-
-
-class _Noiseless(nn.Module):
-    """An operator without its noise, which would be drawn from torch's own numbers."""
-
-    def __init__(self, physics: Any):
-        super().__init__()
-        self.physics = physics
-
-    def forward(self, x: Tensor, phi: dict[str, Tensor]) -> Any:
-        return self.physics.A(x, **phi)
-
-
-def _build(config: DeepinvConfig, **arguments: Any) -> _Noiseless:
-    """deepinv's operator; the size of the image is added where its constructor wants one and none is given."""
-    channels, height, width = config.signal_shape
-    accepted = library.accepted(config.operator)
-    if "img_width" in accepted and height != width:
-        raise ConfigError(f"signal_shape={channels},{height},{width}: {config.operator} takes square images")
-    sizes = {"img_size": (channels, height, width), "img_width": width}
-    sizes = {name: size for name, size in sizes.items() if name in accepted}
-    return _Noiseless(library.build(config.operator, sizes | arguments | config.parameters, config.seed))
-
-
-def _observe(operator: _Noiseless, x: Tensor, phi: dict[str, Tensor], state: dict[str, Tensor] | None = None) -> Tensor:
-    """`A(x, φ)` on the device and in the precision of `x`.
-
-    deepinv keeps the φ that it is given as its own state; `functional_call` puts the old state back.
-    """
-    if len(x) == 0:  # of which deepinv knows no shape: take that of one item's observation
-        one = _observe(
-            operator, x.new_zeros(1, *x.shape[1:]), {k: v.new_zeros(1, *v.shape[1:]) for k, v in phi.items()}
-        )
-        return one.new_zeros(0, *one.shape[1:])
-    own = dict(operator.named_buffers(remove_duplicate=False)) | dict(operator.named_parameters())
-    own = {name: _like(tensor, x) for name, tensor in own.items()}
-    with _full_precision(x.device):
-        measured = functional_call(operator, own | (state or {}), (x, phi), tie_weights=False)
-    if not isinstance(measured, Tensor):
-        raise UserError(
-            f"{type(operator.physics).__name__} measures a list of tensors of several shapes, which is no observation; "
-            "make a forward model of each of its parts"
-        )
-    return torch.view_as_real(measured).movedim(-1, 1) if measured.is_complex() else measured
-
-
-def _like(own: Tensor, x: Tensor) -> Tensor:
-    real = x.dtype.to_real()
-    if own.is_complex():
-        return own.to(x.device, real.to_complex())
-    return own.to(x.device, real) if own.is_floating_point() else own.to(x.device)
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager:
-    """Autocast would observe in bfloat16 what deepinv does by a convolution or a product."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
-
-
-def _at_least_float32(signal: Tensor) -> Tensor:
-    """Fourier transforms and sampling know no half precision."""
-    return signal if signal.dtype == torch.float64 else signal.float()
 
 
 def _check(config: DeepinvConfig, signal: Tensor, params: NamedTuple, wanted: type) -> None:
@@ -262,8 +198,11 @@ def _check(config: DeepinvConfig, signal: Tensor, params: NamedTuple, wanted: ty
         )
     if not isinstance(params, wanted):
         raise UserError(f"φ is a {type(params).__name__}, but {config.operator} is given {wanted.__name__}")
-    (leaf,) = params
-    if leaf.ndim < 2 or len(leaf) != len(signal):
+    name, leaf, shape = wanted._fields[0], params[0], signal.shape[-2:]
+    inner = {Angle: (), Mask: (1, *shape), Kernel: (1, *leaf.shape[-2:])}.get(wanted, leaf.shape[2:])
+    if leaf.ndim < 2 or len(leaf) != len(signal) or tuple(leaf.shape[2:]) != tuple(inner):
+        expected = ", ".join(map(str, ("views", *inner)))
         raise UserError(
-            f"φ.{wanted._fields[0]} is {tuple(leaf.shape)}, expected (batch, views, ...) of {len(signal)} signals"
+            f"φ.{name} is {tuple(leaf.shape)}, expected ({len(signal)}, {expected}), as there are "
+            f"{len(signal)} signals of {tuple(signal.shape[1:])}"
         )

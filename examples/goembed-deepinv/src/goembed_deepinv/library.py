@@ -14,6 +14,8 @@ import torch
 from goembed_core.config import ConfigError
 from goembed_core.errors import UserError, did_you_mean
 
+ANY_COMPLAINT = (AssertionError, AttributeError, ImportError, IndexError, RuntimeError, TypeError, ValueError)
+
 
 @functools.cache
 def library() -> ModuleType:
@@ -85,5 +87,5 @@ def build(name: str, arguments: dict[str, Any], seed: int) -> Any:
         seeded = {"rng": torch.Generator().manual_seed(seed)} if "rng" in wanted else {}
         try:
             return operators()[name](**seeded, **arguments)
-        except (TypeError, ValueError, RuntimeError, IndexError, AssertionError, ImportError) as error:
+        except ANY_COMPLAINT as error:
             raise ConfigError(f"operator={name}: deepinv says: {' '.join(str(error).split())}") from None
