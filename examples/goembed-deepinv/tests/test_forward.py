@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,6 +79,14 @@ def test_a_call_leaves_the_operator_as_it_was(operator):
     model(signal, params)
     # deepinv's unused filtered back-projection of a single angle has no numbers in its grid
     torch.testing.assert_close(dict(model.operator.physics.named_buffers()), before, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("operator", ["Tomography", "Blur"])
+def test_autocast_leaves_the_operator_its_precision(operator):
+    model, signal, params = example(operator, **LINEAR[operator])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(signal, params)
+    assert torch.equal(found, model(signal, params))
 
 
 def test_random_operators_are_their_seeds():
@@ -162,3 +171,10 @@ def test_without_torchvision_the_error_says_how_to_get_it():
 def test_config_errors_are_config_errors():
     with pytest.raises(ConfigError):
         forward_model(DeepinvConfig(operator="Nothing"))
+
+
+def test_the_readme_tells_the_truth(capsys):
+    text = (Path(__file__).parent.parent / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out.strip() == re.search(r"# (torch.Size\(.*?\))", block)[1]

@@ -162,7 +162,7 @@ def test_a_run_from_nothing_to_its_report(folder, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("denoiser.height=8", "denoiser.height=8: the images are 1 x 16 x 16; say denoiser.height=16"),
+        ("denoiser.height=8", "denoiser.height=8: of images of 1 x 16 x 16, .* say denoiser.height=16"),
         ("dataset.resolution=8", "dataset: its images are 1 x 8 x 8"),
         ('forward_model={"name":"deepinv","operator":"Inpainting"}', "Called has no angles that vary"),
         ("views.context=3", "context=3 does not divide the 7 projections"),

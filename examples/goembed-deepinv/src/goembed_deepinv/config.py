@@ -80,7 +80,7 @@ class TomographyConfig(TaskConfig):
         "forward-model", "deepinv", params={"operator": "Tomography", "signal_shape": [1, 28, 28], "scale": 0.1}
     )
     denoiser: ComponentConfig = component(
-        "denoiser", "dit", params={"in_channels": 4, "height": 28, "width": 28, "out_channels": 1}
+        "denoiser", "dit", params={"in_channels": 4, "height": 28, "width": 28, "out_channels": 5}
     )
     views: ViewsConfig = Field(default=ViewsConfig(), description="the projections")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="the noise schedule")

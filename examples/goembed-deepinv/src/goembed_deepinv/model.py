@@ -38,13 +38,16 @@ def build(config: TomographyConfig) -> Model:
             "forward_model=deepinv with operator=Tomography and no parameters.angles"
         )
     channels, height, width = forward_model.config.signal_shape
-    wanted = {"in_channels": 4 * channels, "height": height, "width": width, "out_channels": channels}
+    wanted = {"in_channels": 4 * channels, "height": height, "width": width, "out_channels": 5 * channels}
     settings = config.denoiser.settings.model_dump()
     wrong = {key: value for key, value in wanted.items() if settings.get(key, value) != value}
     if wrong:
         given = ", ".join(f"denoiser.{key}={settings[key]}" for key in wrong)
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
-        raise ConfigError(f"{given}: the images are {channels} x {height} x {width}; say {needed}")
+        raise ConfigError(
+            f"{given}: of images of {channels} x {height} x {width}, four back-projections go in, and five images come "
+            f"out; say {needed}"
+        )
     networks = (config.denoiser.build(), config.denoiser.build())
     return _assemble(forward_model, *networks, config.schedule, config.views, 0)
 

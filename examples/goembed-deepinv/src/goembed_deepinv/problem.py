@@ -67,10 +67,11 @@ def ramp(values: Float[Tensor, "*batch detectors"]) -> Float[Tensor, "*batch det
 class ProjectionDenoiser(nn.Module):
     """A network of images as a denoiser of projections: it sees the back-projections, plain and filtered, of both.
 
-    What it gives is the signal itself, `S = ½ + ½ network(…)`.
+    What it gives is the signal itself, `S = ½ + ½ n₀ + Σᵢ nᵢ · (back-projection i)`: an image, and how much of each of
+    the four back-projections to take at every pixel, which carries details past the network's coarse patches.
 
     **Arguments:**
-    - `network`: takes two channels of context and two of noisy target, gives the image.
+    - `network`: takes two channels of context and two of noisy target for each of the image's, gives five.
     - `forward_model`: whose adjoint back-projects; it is not part of this module's state.
     """
 
@@ -87,7 +88,9 @@ class ProjectionDenoiser(nn.Module):
         noisy = (
             seen._replace(values=torch.zeros_like(seen.values)) if noisy_target is None else self.images(noisy_target)
         )
-        return 0.5 + 0.5 * self.network(seen, noisy, timestep).float()
+        image, *shares = self.network(seen, noisy, timestep).float().chunk(5, dim=1)
+        taken = torch.cat([seen.values[:, 0], noisy.values[:, 0]], 1).chunk(4, dim=1)
+        return 0.5 + 0.5 * image + sum(share * part for share, part in zip(shares, taken, strict=True))
 
     def images(self, observations: Observations) -> Observations:
         """The back-projections as an observation of one view: `(B, 1, 2C, H, W)`."""
