@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 
 import pytest
 import torch
 from goembed_core.config import OptimizerConfig, TrainConfig
 from goembed_core.errors import UserError
+from goembed_core.optimizers import learning_rate
 from goembed_core.runs import Run
-from goembed_core.trainer import Interrupted, Phase, Plan, Player, Terms, Trainer, learning_rate
+from goembed_core.trainer import Interrupted, Phase, Plan, Player, Terms, Trainer
 from torch import nn
 
 TEACHER = torch.tensor([1.0, -2.0, 0.5])
@@ -40,6 +42,42 @@ def make_plan(log: list | None = None, **extra) -> Plan:
     )
 
 
+class Residual(nn.Module):
+    """A network with hidden matrices, between a first and a last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 1)
+        self.blocks = nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x).tanh()
+        return self.last(x)
+
+
+def make_muon_plan(muon_lr: float | None = 0.02, **extra) -> Plan:
+    torch.manual_seed(0)
+    networks = {"student": Residual(), "other": Residual()}
+
+    def regress(module):
+        def losses(batch, random):
+            x = random.randn(3)
+            return Terms({"mse": (module(x)[:, 0] - (x @ TEACHER).sin()).square().mean()})
+
+        return losses
+
+    settings = OptimizerConfig(lr=0.01, muon_lr=muon_lr, decay="cosine")
+    return Plan(
+        modules=networks,
+        players={name: Player(network, settings) for name, network in networks.items()},
+        phases=[Phase(name, name, regress(network)) for name, network in networks.items()],
+        averaged=("student",),
+        **extra,
+    )
+
+
 def config(**changes) -> TrainConfig:
     values = {"images": 640, "batch_size": 16, "log_every_nimg": 64, "checkpoint_every_nimg": 160, "threads": None}
     return TrainConfig(**(values | changes))
@@ -55,7 +93,7 @@ def state_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     averages = {f"ema.{name}": value for name, value in trainer.ema.modules["student"].state_dict().items()}
     moments = {
         f"{name}.{index}.{key}": value
-        for name, optimizer in trainer.optimizers.items()
+        for name, optimizer in trainer._named_optimizers()
         for index, entry in optimizer.state_dict()["state"].items()
         for key, value in entry.items()
     }
@@ -116,7 +154,7 @@ def test_players_move_at_their_own_cadence_on_their_own_parameters(tmp_path):
     assert [student for student, *_ in log] == [True, False, True, True, True, False, True, True]
     items = [item for student, items, _ in log if student for item in items]
     assert items == list(range(96))  # every item once, numbered by the images seen before it
-    steps = {name: o.state_dict()["state"][0]["step"].item() for name, o in trainer.optimizers.items()}
+    steps = {name: o.state_dict()["state"][0]["step"].item() for name, o in trainer._named_optimizers()}
     assert steps == {"student": 6, "other": 2}
 
 
@@ -198,3 +236,119 @@ def test_learning_rate_in_images():
     cosine = OptimizerConfig(lr=2.0, decay="cosine")
     assert learning_rate(cosine, 500, 1000) == pytest.approx(1.0)
     assert learning_rate(cosine, 1000, 1000) == pytest.approx(0.0)
+
+
+def test_muon_moves_the_hidden_matrices_and_adam_the_rest(tmp_path):
+    trainer = Trainer(run_in(tmp_path), config(images=16), make_muon_plan())
+    network = trainer.plan.modules["student"]
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    trainer.train()
+    adam, muon = trainer.optimizers["student"]
+    moved_by = {
+        id(p): name for name, o in (("adam", adam), ("muon", muon)) for g in o.param_groups for p in g["params"]
+    }
+    names = {name: moved_by[id(parameter)] for name, parameter in network.named_parameters()}
+    assert {name for name, mover in names.items() if mover == "muon"} == {"blocks.0.weight", "blocks.1.weight"}
+    # Muon's step has about equal singular values where the gradient's own are far apart.
+    step = network.blocks[0].weight.detach() - before["blocks.0.weight"]
+    of_step, of_gradient = (torch.linalg.svdvals(x) for x in (step / 0.02, network.blocks[0].weight.grad))
+    assert of_step[3] > 0.5 and of_step[0] < 1.5
+    assert of_gradient[3] < 0.3 * of_gradient[0]
+
+
+def test_both_learning_rates_follow_the_images(tmp_path):
+    trainer = Trainer(run_in(tmp_path), config(images=640), make_muon_plan())
+    trainer.images_seen = 320
+    trainer.train_step([None])
+    adam, muon = (optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers["other"])
+    assert adam == pytest.approx(0.005) and muon == pytest.approx(0.01)
+
+
+def test_muon_learns_and_resumes_bit_for_bit(tmp_path):
+    long = config(images=6400)
+    whole = Trainer(run_in(tmp_path / "whole"), long, make_muon_plan())
+    whole.train()
+    first = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[0])["student/mse"]
+    last = json.loads((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()[-1])["student/mse"]
+    assert last < 0.5 * first
+    halved = make_muon_plan()
+    interrupted = Trainer(run_in(tmp_path / "parts"), long, halved)
+    interrupted.plan.modules["student"].register_forward_pre_hook(StopAfter(25))
+    with pytest.raises(Interrupted):
+        interrupted.train()
+    again = Trainer(run_in(tmp_path / "parts"), long, make_muon_plan())
+    again.train()
+    one, two = state_of(whole), state_of(again)
+    assert one.keys() == two.keys() and any("student-muon" in name for name in one)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+class StopAfter:
+    """A hook that asks the process to stop at its n-th call."""
+
+    def __init__(self, calls: int):
+        self.calls = calls
+
+    def __call__(self, *_):
+        self.calls -= 1
+        if self.calls == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_muon_without_matrices_says_what_there_is(tmp_path):
+    plan = make_plan()
+    settings = OptimizerConfig(lr=0.02, muon_lr=0.02)
+    plan.players["student"] = plan.players["student"]._replace(optimizer=settings)
+    with pytest.raises(
+        UserError, match=r"muon_modules=\['blocks'\]: no matrix of student .*parameters are weight, bias"
+    ):
+        Trainer(run_in(tmp_path), config(), plan)
+
+
+def test_independent_players_side_by_side_are_the_same_training(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        apart = Trainer(run_in(tmp_path / "apart"), config(), make_muon_plan())
+        apart.train()
+        seen = set()
+        plan = make_muon_plan(independent=True)
+        for module in plan.modules.values():
+            module.register_forward_pre_hook(lambda *_: seen.add((threading.get_ident(), torch.get_num_threads())))
+        together = Trainer(run_in(tmp_path / "together"), config(), plan)
+        together.train()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert threading.get_ident() not in {ident for ident, _ in seen} and {count for _, count in seen} == {1}
+    one, two = state_of(apart), state_of(together)
+    assert all(torch.allclose(one[name], two[name], rtol=1e-5, atol=1e-7) for name in one)
+    logs = [
+        [json.loads(line)["student/mse"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("apart", "together")
+    ]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_an_error_of_an_independent_player_reaches_the_caller(tmp_path):
+    plan = make_muon_plan(independent=True)
+
+    def fails(batch, random):
+        raise ValueError("no loss today")
+
+    plan.phases[1] = plan.phases[1]._replace(losses=fails)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError, match="no loss today"):
+            Trainer(run_in(tmp_path), config(), plan).train()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_player_with_two_moves_is_not_independent(tmp_path):
+    plan = make_muon_plan(independent=True)
+    plan.phases.append(plan.phases[0]._replace(name="again"))
+    with pytest.raises(ValueError, match="several phases"):
+        Trainer(run_in(tmp_path), config(), plan)

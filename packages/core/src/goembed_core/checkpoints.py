@@ -133,7 +133,7 @@ def load_optimizer(
             state.setdefault(int(index), {})[field] = value
     first, groups = 0, []
     for group, size in zip(saved["groups"], saved["sizes"], strict=True):
-        betas = {"betas": tuple(group["betas"])} if "betas" in group else {}
-        groups.append({**group, **betas, "params": list(range(first, first + size))})
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}  # JSON
+        groups.append({**settings, "params": list(range(first, first + size))})
         first += size
     optimizer.load_state_dict({"state": state, "param_groups": groups})

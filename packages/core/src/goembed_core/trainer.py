@@ -17,12 +17,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from goembed_core.checkpoints import (
     Checkpoint,
@@ -32,11 +34,19 @@ from goembed_core.checkpoints import (
     module_tensors,
     optimizer_tensors,
 )
-from goembed_core.config import OptimizerConfig, TrainConfig
+from goembed_core.config import TrainConfig
 from goembed_core.counting import Interval, RunningMeans
 from goembed_core.diffusion import Terms
 from goembed_core.ema import EMA
 from goembed_core.errors import UserError
+from goembed_core.optimizers import (
+    Player,
+    learning_rate,
+    make_optimizers,
+    parameters_of,
+    require_gradients,
+    set_learning_rate,
+)
 from goembed_core.precision import choose_precision
 from goembed_core.processes import process_state, use_cpu
 from goembed_core.progress import ProgressLine, memory_mib
@@ -48,13 +58,6 @@ __all__ = ["Phase", "Plan", "Player", "Terms", "Trainer", "fresh_items"]
 
 Batch = Any
 Data = Callable[[Iterator[Sequence[int]]], Iterable[Batch]]
-
-
-class Player(NamedTuple):
-    """Parameters that are optimised together."""
-
-    module: nn.Module
-    optimizer: OptimizerConfig
 
 
 class Phase(NamedTuple):
@@ -88,6 +91,9 @@ class Plan:
       item) to the stream of batches on the right device.
     - `prepare`: run once a micro-batch, without gradients, before the phases share its result.
     - `averaged`: names of the modules whose EMA is kept.
+    - `independent`: no player's losses depend on another player, so that one process on a CPU may play them side by
+      side, each on its share of the threads (1.3 times as fast as one after the other on all threads, for networks of
+      3 M parameters on two cores).
     - `preview`, `evaluate`: called on the main process with the images seen and the averaged modules; `evaluate`
       returns figures for the log.
     """
@@ -98,6 +104,7 @@ class Plan:
     data: Data = fresh_items
     prepare: Callable[[Batch, ItemRandom], Batch] = unchanged
     averaged: tuple[str, ...] = ()
+    independent: bool = False
     preview: Callable[[int, dict[str, nn.Module]], None] | None = None
     evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]] | None = None
 
@@ -110,10 +117,13 @@ class Trainer:
         self.accelerator = accelerator or make_accelerator(config, run)
         self.device = self.accelerator.device
         self.micro_batch = self._micro_batch_size()
+        if plan.independent and len({phase.player for phase in plan.phases}) < len(plan.phases):
+            raise ValueError("independent: a player with several phases cannot play them side by side")
         for module in plan.modules.values():
             module.to(self.device)
         self.optimizers = {
-            name: self.accelerator.prepare_optimizer(_make_optimizer(player)) for name, player in plan.players.items()
+            name: [self.accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(name, player)]
+            for name, player in plan.players.items()
         }
         averaged = {name: plan.modules[name] for name in plan.averaged}
         self.ema = EMA(averaged, config.ema_halflife_nimg, config.ema_rampup)
@@ -122,17 +132,35 @@ class Trainer:
         self.steps = 0
         self.seconds = 0.0  # of training, over all sessions
         self._sums = RunningMeans()
+        self._pool: ThreadPoolExecutor | None = None
 
     def train(self) -> dict[str, nn.Module]:
         """Train to the end and return the averaged modules (the trained ones where no average is kept)."""
         self._resume()
-        everything = [p for optimizer in self.optimizers.values() for p in _parameters(optimizer)]
-        _require_gradients(everything, False)  # wanted only during a player's own moves
+        everything = [p for optimizers in self.optimizers.values() for p in parameters_of(optimizers)]
+        require_gradients(everything, False)  # wanted only during a player's own moves
         try:
-            self._run()
+            with self._side_by_side():
+                self._run()
         finally:
-            _require_gradients(everything, True)
+            require_gradients(everything, True)
         return {name: self.ema.modules.get(name, module) for name, module in self.plan.modules.items()}
+
+    @contextmanager
+    def _side_by_side(self) -> Iterator[None]:
+        """Threads for independent players, where one process has a CPU to itself."""
+        players, threads = len(self.plan.phases), torch.get_num_threads()
+        alone = self.accelerator.num_processes == 1 and self.device.type == "cpu"
+        if not (self.plan.independent and alone and threads >= players > 1):
+            yield
+            return
+        with ThreadPoolExecutor(players, initializer=torch.set_num_threads, initargs=(threads // players,)) as pool:
+            self._pool = pool
+            try:
+                yield
+            finally:
+                self._pool = None
+                torch.set_num_threads(threads)  # the pool's threads have changed what new threads get
 
     def _run(self) -> None:
         began, seconds_before = time.monotonic(), self.seconds
@@ -170,39 +198,46 @@ class Trainer:
         randoms = [self._random(micro) for micro in range(len(batches))]
         with torch.no_grad():
             shared = [self.plan.prepare(b, r.stream("prepare")) for b, r in zip(batches, randoms, strict=True)]
-        for phase in self.plan.phases:
-            if self.steps % phase.every == 0:
-                self._play(phase, shared, [random.stream(phase.name) for random in randoms])
+        due = [phase for phase in self.plan.phases if self.steps % phase.every == 0]
+        play = map if self._pool is None else self._pool.map
+        for terms in play(lambda phase: self._play(phase, shared, [r.stream(phase.name) for r in randoms]), due):
+            for values in terms:
+                self._sums.add(values)
         self.images_seen += self.config.batch_size
         self.steps += 1
         self._average_buffers()
         if self.plan.averaged:
             self.ema.update(self.images_seen, self.config.batch_size)
 
-    def _play(self, phase: Phase, batches: Sequence[Batch], randoms: Sequence[ItemRandom]) -> None:
-        player, optimizer = self.plan.players[phase.player], self.optimizers[phase.player]
-        parameters = _parameters(optimizer)
-        _require_gradients(parameters, True)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(player.optimizer, self.images_seen, self.config.images)
-        optimizer.zero_grad(set_to_none=True)
+    def _play(self, phase: Phase, batches: Sequence[Batch], randoms: Sequence[ItemRandom]) -> list[dict[str, Tensor]]:
+        """One move; returns what is to be logged of it."""
+        player, optimizers = self.plan.players[phase.player], self.optimizers[phase.player]
+        parameters = parameters_of(optimizers)
+        require_gradients(parameters, True)
+        set_learning_rate(optimizers, player.optimizer, self.images_seen, self.config.images)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
         # Accumulate gradients.
+        logged = []
         for batch, random in zip(batches, randoms, strict=True):
             with self.accelerator.autocast():
                 terms = phase.losses(batch, random)
             total = torch.stack([loss.float() for loss in terms.losses.values()]).sum()
             self.accelerator.backward(total / len(batches))
-            self._sums.add({f"{phase.name}/{name}": v for name, v in (terms.losses | terms.statistics).items()})
-        _require_gradients(parameters, False)
+            logged.append({f"{phase.name}/{name}": v.detach() for name, v in (terms.losses | terms.statistics).items()})
+        require_gradients(parameters, False)
 
         # Update weights.
-        self.accelerator.unscale_gradients(optimizer)
+        for optimizer in optimizers:
+            self.accelerator.unscale_gradients(optimizer)
         self._average_gradients(parameters)
         if self.config.clip_norm is not None:
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-            self._sums.add({f"{phase.name}/gradient_norm": norm})
-        optimizer.step()
+            logged.append({f"{phase.name}/gradient_norm": norm})
+        for optimizer in optimizers:
+            optimizer.step()
+        return logged
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         # By hand rather than by DDP: several phases, frozen players and double backward need no special case.
@@ -288,8 +323,8 @@ class Trainer:
     def _save(self) -> None:
         if self.accelerator.is_main_process:
             tensors, settings = {}, {}
-            for name, optimizer in self.optimizers.items():
-                own, settings[name] = optimizer_tensors(name, optimizer.optimizer)
+            for name, optimizer in self._named_optimizers():
+                own, settings[name] = optimizer_tensors(name, optimizer)
                 tensors |= own
             groups = {"modules": module_tensors(self.plan.modules), "optimizers": tensors}
             if self.plan.averaged:
@@ -305,6 +340,12 @@ class Trainer:
             self.checkpoints.save(self.images_seen, Checkpoint(groups, state))
         self.accelerator.wait_for_everyone()
 
+    def _named_optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        for player, optimizers in self.optimizers.items():
+            for prepared in optimizers:
+                muon = isinstance(prepared.optimizer, torch.optim.Muon)
+                yield f"{player}-muon" if muon else player, prepared.optimizer
+
     def _resume(self) -> None:
         checkpoint = self.checkpoints.newest(self.accelerator.print)
         if checkpoint is None:
@@ -314,21 +355,14 @@ class Trainer:
         load_modules(self.plan.modules, groups["modules"])
         if self.plan.averaged:
             load_modules(self.ema.modules, groups["ema"])
-        for name, optimizer in self.optimizers.items():
-            load_optimizer(name, optimizer.optimizer, groups["optimizers"], state["optimizers"][name])
+        for name, optimizer in self._named_optimizers():
+            load_optimizer(name, optimizer, groups["optimizers"], state["optimizers"][name])
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.images_seen, self.steps, self.seconds = state["images_seen"], state["steps"], state["seconds"]
         if self.accelerator.is_main_process:
             self.run.truncate_metrics(self.images_seen)
         self.accelerator.print(f"resumed at {self.images_seen} of {self.config.images} images")
-
-
-def learning_rate(config: OptimizerConfig, images_seen: int, images: int) -> float:
-    """The learning rate after `images_seen` of `images`: linear warm-up, then constant or a cosine to zero."""
-    warmup = min(1.0, (images_seen + 1) / config.warmup_nimg) if config.warmup_nimg else 1.0
-    decay = 0.5 + 0.5 * math.cos(math.pi * min(1.0, images_seen / images)) if config.decay == "cosine" else 1.0
-    return config.lr * warmup * decay
 
 
 def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
@@ -345,25 +379,3 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     if config.trackers:
         accelerator.init_trackers("goembed", config={"run": str(run.dir)})
     return accelerator
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _require_gradients(parameters: Sequence[nn.Parameter], wanted: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(wanted)
-
-
-def _make_optimizer(player: Player) -> torch.optim.Optimizer:
-    config = player.optimizer
-    parameters = [parameter for parameter in player.module.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(
-        parameters,
-        fused=parameters[0].device.type in ("cpu", "cuda"),
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-    )

@@ -39,5 +39,5 @@ def test_it_is_small_and_says_where_it_comes_from():
 
 
 def test_stored_halves_are_read_as_single_precision():
-    network = models.load(None).dfm.denoiser.network
+    network = models.load(None).dfm.denoiser
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
