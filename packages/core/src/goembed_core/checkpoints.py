@@ -26,7 +26,18 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint directory atomically."""
+    """Write a checkpoint directory atomically; UserError when it cannot be written, and then nothing has changed."""
+    try:
+        _write_checkpoint(folder, checkpoint)
+    except (OSError, SafetensorError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise UserError(
+            f"checkpoint {folder} cannot be written: {said}; the earlier ones are whole. "
+            "Make room or mend the folder, and the same command goes on from the last"
+        ) from None
+
+
+def _write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with new_directory(folder) as incomplete:
         for name, tensors in checkpoint.groups.items():
             contiguous = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}

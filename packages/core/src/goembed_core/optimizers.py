@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from goembed_core.config import OptimizerConfig
 from goembed_core.errors import UserError
@@ -49,6 +50,36 @@ def make_optimizers(name: str, player: Player) -> list[torch.optim.Optimizer]:
     )
     muon = [torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay)] if hidden else []
     return [adam, *muon]
+
+
+def step_unless(optimizers: Sequence[torch.optim.Optimizer], bad: Bool[Tensor, ""]) -> None:
+    """One step of every optimiser, or none if `bad`; on a GPU this is decided there, and the host does not wait."""
+    for optimizer in optimizers:
+        if bad.device.type != "cpu":
+            step_where(~bad, getattr(optimizer, "optimizer", optimizer))
+        elif not bad:
+            optimizer.step()
+
+
+def step_where(good: Bool[Tensor, ""], optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.step()` whose effect on parameters and state is undone, on their device, where `good` is false."""
+    if optimizer.defaults.get("fused"):  # has a place for this: what a gradient scaler found
+        optimizer.found_inf, optimizer.grad_scale = (~good).float(), None
+        try:
+            optimizer.step()
+        finally:
+            del optimizer.found_inf, optimizer.grad_scale
+        return
+    parameters = parameters_of([optimizer])
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = torch.where(good, parameter.grad, 0.0)
+    state = [v for entry in optimizer.state.values() for v in entry.values() if isinstance(v, Tensor)]
+    before = [(value, value.detach().clone()) for value in [*parameters, *state]]
+    optimizer.step()
+    with torch.no_grad():
+        for value, old in before:
+            value.copy_(torch.where(good, value, old))
 
 
 def parameters_of(optimizers: Sequence[torch.optim.Optimizer]) -> list[nn.Parameter]:

@@ -37,3 +37,8 @@ def autocast(setting: str, device: torch.device | str) -> AbstractContextManager
     precision = choose_precision(setting, device) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return torch.autocast(device.type, dtypes[precision]) if precision in dtypes else nullcontext()
+
+
+def at_least_float32(value: torch.Tensor) -> torch.Tensor:
+    """The value in float32, unless it has more digits already."""
+    return value if value.dtype == torch.float64 else value.float()

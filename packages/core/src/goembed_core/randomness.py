@@ -56,3 +56,19 @@ class ItemRandom:
         if not rows:
             return torch.empty((0, *shape), dtype=dtype, device=self.device)
         return torch.stack(rows).to(self.device, non_blocking=True)
+
+
+def global_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's global generators, for networks that draw from them in training (dropout)."""
+    state = {"rng/cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["rng/cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_global_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """The reverse of `global_state`; a generator that was not saved is left alone."""
+    if "rng/cpu" in state:
+        torch.set_rng_state(state["rng/cpu"])
+    if "rng/cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["rng/cuda"], device)

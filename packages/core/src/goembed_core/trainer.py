@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from goembed_core.checkpoints import (
@@ -46,67 +46,18 @@ from goembed_core.optimizers import (
     parameters_of,
     require_gradients,
     set_learning_rate,
+    step_unless,
 )
+from goembed_core.plan import Batch, Phase, Plan, fresh_items
 from goembed_core.precision import choose_precision
 from goembed_core.processes import process_state, use_cpu
 from goembed_core.progress import ProgressLine, memory_mib
-from goembed_core.randomness import ItemRandom
+from goembed_core.randomness import ItemRandom, global_state, restore_global_state
 from goembed_core.runs import Run
 from goembed_core.signals import Interrupted, StopSignal
+from goembed_core.watch import Move, Watch
 
 __all__ = ["Phase", "Plan", "Player", "Terms", "Trainer", "fresh_items"]
-
-Batch = Any
-Data = Callable[[Iterator[Sequence[int]]], Iterable[Batch]]
-
-
-class Phase(NamedTuple):
-    """One move of a player: the losses whose gradient it follows, in every `every`-th step."""
-
-    name: str
-    player: str
-    losses: Callable[[Batch, ItemRandom], Terms]
-    every: int = 1
-
-
-def fresh_items(positions: Iterator[Sequence[int]]) -> Iterator[None]:
-    """The data of a task whose items are made from random numbers alone."""
-    for _ in positions:
-        yield None
-
-
-def unchanged(batch: Batch, random: ItemRandom) -> Batch:
-    """The default of `Plan.prepare`."""
-    return batch
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a task trains.
-
-    **Arguments:**
-    - `modules`: everything whose state is saved, by name.
-    - `players`, `phases`: who is optimised, and the moves of one step, in order.
-    - `data`: from the stream of positions of this process's micro-batches (position = observations seen before the
-      item) to the stream of batches on the right device.
-    - `prepare`: run once a micro-batch, without gradients, before the phases share its result.
-    - `averaged`: names of the modules whose EMA is kept.
-    - `independent`: no player's losses depend on another player, so that one process on a CPU may play them side by
-      side, each on its share of the threads (1.3 times as fast as one after the other on all threads, for networks of
-      3 M parameters on two cores).
-    - `preview`, `evaluate`: called on the main process with the images seen and the averaged modules; `evaluate`
-      returns figures for the log.
-    """
-
-    modules: dict[str, nn.Module]
-    players: dict[str, Player]
-    phases: Sequence[Phase]
-    data: Data = fresh_items
-    prepare: Callable[[Batch, ItemRandom], Batch] = unchanged
-    averaged: tuple[str, ...] = ()
-    independent: bool = False
-    preview: Callable[[int, dict[str, nn.Module]], None] | None = None
-    evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]] | None = None
 
 
 class Trainer:
@@ -132,6 +83,8 @@ class Trainer:
         self.steps = 0
         self.seconds = 0.0  # of training, over all sessions
         self._sums = RunningMeans()
+        rank, skip = self.accelerator.process_index, config.on_nonfinite == "skip"
+        self._watch = Watch(self.device, skip, run.dir / "nonfinite", rank)
         self._pool: ThreadPoolExecutor | None = None
 
     def train(self) -> dict[str, nn.Module]:
@@ -173,11 +126,13 @@ class Trainer:
         guard = StopSignal()
         line = ProgressLine("train", self.config.images, self.images_seen, enabled=self.accelerator.is_main_process)
         with line, guard:
-            while self.images_seen < self.config.images and not guard.received:
+            stopped = False
+            while self.images_seen < self.config.images and not stopped:
                 batches = [next(data) for _ in range(self._num_micro_batches())]
-                self.train_step(batches)
+                self.train_step(batches, guard.received)
                 self.seconds = seconds_before + time.monotonic() - began
                 finished = self.images_seen >= self.config.images
+                stopped = self._watch.settle() or (guard.received and self.accelerator.num_processes == 1)
                 if due["log"].passed(self.images_seen) or finished:
                     line.advance_to(self.images_seen, self._log(line.rate()))
                 if due["preview"].passed(self.images_seen) or finished:
@@ -188,29 +143,30 @@ class Trainer:
                 if due["checkpoint"].passed(self.images_seen) or finished:
                     self._save()
                     saved_at = self.images_seen
-        if guard.received and self.images_seen < self.config.images:
+        if stopped and self.images_seen < self.config.images:
             if saved_at != self.images_seen:
                 self._save()
             raise Interrupted(f"stopped at {self.images_seen} images and saved; resume with: {self.run.command()}")
 
-    def train_step(self, batches: Sequence[Batch]) -> None:
-        """Every phase's move, on one global batch."""
+    def train_step(self, batches: Sequence[Batch], stop: bool = False) -> None:
+        """Every phase's move, on one global batch; `stop` tells the other processes of a wish to stop."""
         randoms = [self._random(micro) for micro in range(len(batches))]
         with torch.no_grad():
             shared = [self.plan.prepare(b, r.stream("prepare")) for b, r in zip(batches, randoms, strict=True)]
         due = [phase for phase in self.plan.phases if self.steps % phase.every == 0]
         play = map if self._pool is None else self._pool.map
-        for terms in play(lambda phase: self._play(phase, shared, [r.stream(phase.name) for r in randoms]), due):
-            for values in terms:
+        moves = list(play(lambda phase: self._play(phase, shared, [r.stream(phase.name) for r in randoms]), due))
+        for move in moves:
+            for values in move.logged:
                 self._sums.add(values)
+        self._watch.add(self.images_seen, moves, shared, self._anywhere(torch.tensor(stop, device=self.device)))
         self.images_seen += self.config.batch_size
         self.steps += 1
         self._average_buffers()
         if self.plan.averaged:
             self.ema.update(self.images_seen, self.config.batch_size)
 
-    def _play(self, phase: Phase, batches: Sequence[Batch], randoms: Sequence[ItemRandom]) -> list[dict[str, Tensor]]:
-        """One move; returns what is to be logged of it."""
+    def _play(self, phase: Phase, batches: Sequence[Batch], randoms: Sequence[ItemRandom]) -> Move:
         player, optimizers = self.plan.players[phase.player], self.optimizers[phase.player]
         parameters = parameters_of(optimizers)
         require_gradients(parameters, True)
@@ -219,25 +175,41 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
 
         # Accumulate gradients.
-        logged = []
+        logged, bad = [], []
         for batch, random in zip(batches, randoms, strict=True):
             with self.accelerator.autocast():
                 terms = phase.losses(batch, random)
-            total = torch.stack([loss.float() for loss in terms.losses.values()]).sum()
-            self.accelerator.backward(total / len(batches))
+            losses = torch.stack(
+                [loss.float() if loss.dtype != torch.float64 else loss for loss in terms.losses.values()]
+            )
+            self.accelerator.backward(losses.sum() / len(batches))
+            bad.append(~losses.detach().isfinite())
             logged.append({f"{phase.name}/{name}": v.detach() for name, v in (terms.losses | terms.statistics).items()})
         require_gradients(parameters, False)
+        names, flags = tuple(terms.losses), torch.stack(bad).any(0)
 
-        # Update weights.
+        # Update weights, if all is finite.
         for optimizer in optimizers:
             self.accelerator.unscale_gradients(optimizer)
         self._average_gradients(parameters)
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if self.config.clip_norm is not None:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-            logged.append({f"{phase.name}/gradient_norm": norm})
-        for optimizer in optimizers:
-            optimizer.step()
-        return logged
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.config.clip_norm, norm)
+        logged.append({f"{phase.name}/gradient_norm": norm})
+        if self.accelerator.scaler is not None:  # which looks for itself, and finds overflows that are no error
+            for optimizer in optimizers:
+                optimizer.step()
+            return Move(phase.name, names, self._anywhere(flags), logged)
+        flags = self._anywhere(torch.cat([flags, ~norm.isfinite().reshape(1)]))
+        step_unless(optimizers, flags.any())
+        return Move(phase.name, (*names, "gradient_norm"), flags, logged)
+
+    def _anywhere(self, flags: Tensor) -> Tensor:
+        """Flags that are true on any process."""
+        if self.accelerator.num_processes == 1:
+            return flags
+        return self.accelerator.reduce(flags.float(), reduction="sum") > 0
 
     def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
         # By hand rather than by DDP: several phases, frozen players and double backward need no special case.
@@ -299,20 +271,17 @@ class Trainer:
         if self.accelerator.num_processes > 1:
             means = self.accelerator.reduce(means, reduction="mean")
         values = {name: value.item() for name, value in means.items()}
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
+        skipped = {"skipped_steps": self._watch.skipped} if self.config.on_nonfinite == "skip" else {}
         self._write(
             values
+            | skipped
             | {
                 f"lr/{n}": learning_rate(p.optimizer, self.images_seen, self.config.images)
                 for n, p in self.plan.players.items()
             }
             | {"images_per_second": rate, "memory_mib": memory_mib(self.device), "seconds": self.seconds}
         )
-        bad = [name for name, value in values.items() if not math.isfinite(value)]
-        if bad:
-            raise UserError(
-                f"{', '.join(bad)} is not finite at {self.images_seen} images; the run stops, and its last checkpoint "
-                f"({self.run.dir / 'checkpoints'}) is from before. Lower the learning rate or set train.clip_norm"
-            )
         return ", ".join(f"{name} {values[name]:.4g}" for name in list(values)[:3])
 
     def _write(self, values: dict[str, float]) -> None:
@@ -321,6 +290,9 @@ class Trainer:
             self.accelerator.log(values, step=self.images_seen)
 
     def _save(self) -> None:
+        self._watch.settle(0)
+        own = self._sums.state() | global_state(self.device)
+        processes = gather_object([{key: value.cpu() for key, value in own.items()}])
         if self.accelerator.is_main_process:
             tensors, settings = {}, {}
             for name, optimizer in self._named_optimizers():
@@ -329,12 +301,15 @@ class Trainer:
             groups = {"modules": module_tensors(self.plan.modules), "optimizers": tensors}
             if self.plan.averaged:
                 groups["ema"] = module_tensors(self.ema.modules)
+            groups["processes"] = {f"{rank}/{key}": v for rank, p in enumerate(processes) for key, v in p.items()}
             scaler = self.accelerator.scaler
             state = {
                 "images_seen": self.images_seen,
                 "steps": self.steps,
                 "seconds": self.seconds,
                 "optimizers": settings,
+                "processes": len(processes),
+                "skipped_steps": self._watch.skipped,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             }
             self.checkpoints.save(self.images_seen, Checkpoint(groups, state))
@@ -360,9 +335,23 @@ class Trainer:
         if state["scaler"] is not None and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.images_seen, self.steps, self.seconds = state["images_seen"], state["steps"], state["seconds"]
+        self._watch.skipped = state["skipped_steps"]
+        self._load_process(groups["processes"], state["processes"])
         if self.accelerator.is_main_process:
             self.run.truncate_metrics(self.images_seen)
         self.accelerator.print(f"resumed at {self.images_seen} of {self.config.images} images")
+
+    def _load_process(self, tensors: dict[str, Tensor], saved: int) -> None:
+        """What belonged to this process; under another number of processes, the mean of what is logged."""
+        own = {key: value.to(self.device) for key, value in tensors.items() if "/rng/" not in key}
+        parts = [{k.removeprefix(f"{r}/"): v for k, v in own.items() if k.startswith(f"{r}/")} for r in range(saved)]
+        if saved == self.accelerator.num_processes:
+            rank = self.accelerator.process_index
+            self._sums.load_state(parts[rank])
+            rng = {k.removeprefix(f"{rank}/"): v for k, v in tensors.items() if k.startswith(f"{rank}/rng/")}
+            restore_global_state(rng, self.device)
+        else:
+            self._sums.load_state({key: torch.stack([part[key] for part in parts]).mean(0) for key in parts[0]})
 
 
 def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:

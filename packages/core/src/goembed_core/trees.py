@@ -39,3 +39,18 @@ def select_items(tree: Any, index: Any) -> Any:
 def select_views(tree: Any, index: slice) -> Any:
     """Views of every item: `(B, V, ...)` to `(B, len(index), ...)`."""
     return tree_map(lambda leaf: leaf[:, index], tree)
+
+
+def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
+    """Every tensor of a tree (dictionaries and lists too) by its path, such as `context.params.left`."""
+    if isinstance(tree, Tensor):
+        return {name: tree}
+    if isinstance(tree, dict):
+        parts = tree.items()
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts = zip(tree._fields, tree, strict=True)
+    elif isinstance(tree, tuple | list):
+        parts = enumerate(tree)
+    else:
+        return {}
+    return {k: v for key, part in parts for k, v in named_tensors(part, f"{name}.{key}" if name else str(key)).items()}

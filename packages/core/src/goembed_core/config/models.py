@@ -76,6 +76,9 @@ class TrainConfig(Config):
     evaluate_every_nimg: NonNegativeInt = Field(
         default=0, description="images between evaluations; 0 for only at the end"
     )
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        default="stop", description="a loss or gradient that is not finite: stop the run, or skip the step and count it"
+    )
     trackers: list[str] = Field(default=[], description="Accelerate's names of trackers, such as tensorboard, wandb")
     threads: PositiveInt | None = Field(default=None, description="CPU threads; null for torch's own choice")
     keep_checkpoints: PositiveInt = Field(default=2, description="how many of the latest checkpoints to keep")
