@@ -104,10 +104,11 @@ class Trainer:
         """Threads for independent players, where one process has a CPU to itself."""
         players, threads = len(self.plan.phases), torch.get_num_threads()
         alone = self.accelerator.num_processes == 1 and self.device.type == "cpu"
-        if not (self.plan.independent and alone and threads >= players > 1):
+        workers = min(players, threads)
+        if not (self.plan.independent and alone and workers > 1):
             yield
             return
-        with ThreadPoolExecutor(players, initializer=torch.set_num_threads, initargs=(threads // players,)) as pool:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
             self._pool = pool
             try:
                 yield
