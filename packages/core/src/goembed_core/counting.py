@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from goembed_core.precision import at_least_float32
+
 
 class RunningMeans:
     """Means of device scalars; read once per log line, so that no step waits for the device.
@@ -19,7 +21,7 @@ class RunningMeans:
     def add(self, values: dict[str, Tensor]) -> None:
         """Count one more value of each name."""
         for name, value in values.items():
-            value = value.detach()
+            value = at_least_float32(value.detach())
             finite = value.isfinite()
             value, one = torch.where(finite, value, torch.zeros_like(value)), finite.to(torch.float32)
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -27,7 +29,7 @@ class RunningMeans:
 
     def pop(self) -> dict[str, Tensor]:
         """The means since the last call; NaN where nothing finite was added."""
-        means = {name: value.float() / self.counts[name] for name, value in self.sums.items()}
+        means = {name: value / self.counts[name] for name, value in self.sums.items()}
         self.sums, self.counts = {}, {}
         return means
 
