@@ -37,3 +37,9 @@ def autocast(setting: str, device: torch.device | str) -> AbstractContextManager
     precision = choose_precision(setting, device) or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
     return torch.autocast(device.type, dtypes[precision]) if precision in dtypes else nullcontext()
+
+
+def without_autocast(device: torch.device | str) -> AbstractContextManager:
+    """`torch.autocast(enabled=False)`, and nothing on a device that has no autocast, such as meta."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

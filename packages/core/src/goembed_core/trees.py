@@ -39,3 +39,19 @@ def select_items(tree: Any, index: Any) -> Any:
 def select_views(tree: Any, index: slice) -> Any:
     """Views of every item: `(B, V, ...)` to `(B, len(index), ...)`."""
     return tree_map(lambda leaf: leaf[:, index], tree)
+
+
+def named_leaves(tree: Any, root: str) -> dict[str, Tensor]:
+    """The tensors of a tree by name: `field`, `field.inner`, or `root` for a tree that is one tensor."""
+    if tree is None:
+        return {}
+    if isinstance(tree, Tensor):
+        return {root: tree}
+    if not isinstance(tree, tuple):
+        raise TypeError(f"expected a tensor, None or a NamedTuple of them, got {type(tree).__name__}")
+    names = getattr(tree, "_fields", range(len(tree)))
+    found = {}
+    for name, part in zip(names, tree, strict=True):
+        inner = named_leaves(part, "")
+        found |= {f"{name}.{key}" if key else str(name): leaf for key, leaf in inner.items()}
+    return found
