@@ -146,7 +146,7 @@ class PluginHost:
         for entry_point in importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
             by_name.setdefault(entry_point.name, []).append(entry_point)
         for name in sorted(by_name):
-            self._load(name, by_name[name])
+            self._load(name, sorted(by_name[name], key=_distribution))
 
     def register_module(self, module: Any, name: str | None = None) -> PluginRecord:
         """Register a plugin by hand, for instance from a notebook; a second time under one name replaces the first."""
