@@ -1,4 +1,4 @@
-"""The command line: `goembed train | sample | evaluate | config | plugins | convert | new | doctor`.
+"""The command line: `goembed train | sample | evaluate | config | plugins | new | check | doctor | convert`.
 
 torch is imported by the commands that compute, so that help, listings and the errors of settings come at once; what
 needs settings at all is in `goembed_core.commands`.
@@ -54,6 +54,10 @@ def dispatch(argv: list[str]) -> int:
         raise ConfigError(f"unexpected {', '.join(map(repr, rest))}")
     if options.command == "plugins":
         return list_plugins(options)
+    if options.command == "check":
+        from goembed_core import checking
+
+        return checking.run_check(options, rest)
     from goembed_core import commands
 
     run = {
@@ -93,6 +97,10 @@ def make_parser() -> argparse.ArgumentParser:
     add("config", "task=NAME [key=value ...]", "print a task's settings as YAML", False)
     plugins = add("plugins", "[--json]", "list the plugins and what they provide", False)
     plugins.add_argument("--json", action="store_true", help="as a JSON list")
+    check = add("check", "KIND NAME [key=value ...] [--json]", "check a plugin against the laws of its kind", False)
+    check.add_argument("kind", metavar="KIND", nargs="?", help="forward-model, encoder, denoiser or dataset")
+    check.add_argument("name", metavar="NAME", nargs="?", help="as `goembed plugins` lists it")
+    check.add_argument("--json", action="store_true", help="as a JSON object")
     convert = add("convert", "NAME IN OUT", "convert published weights to safetensors", False)
     convert.add_argument("name", metavar="NAME")
     convert.add_argument("source", metavar="IN", type=Path)

@@ -80,10 +80,6 @@ class LatentDenoiser(nn.Module):
             output = output.unflatten(1, (self.num_ws, -1))
         return self.mean + self.std * output
 
-    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations | None, Observations, Tensor]:
-        """The network's own `(context, noisy_target, timestep)`."""
-        return self.network.example(batch_size, generator)
-
 
 class Regressor(nn.Module):
     """The deterministic baseline: the same network, loss and budget, without a noisy target to tell the modes apart."""
