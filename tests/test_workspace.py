@@ -122,6 +122,15 @@ def test_readme_changelog_and_tests(package):
     assert list((package.folder / "tests").rglob("test_*.py")), "the package has no tests"
 
 
+@each_package
+def test_the_readme_has_a_short_example_that_a_test_runs(package):
+    blocks = re.findall(r"^```python\n(.*?)^```", (package.folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks, "no example"
+    assert sum(bool(line.strip()) for line in blocks[0].splitlines()) <= 6
+    suite = (package.folder / "tests" / "test_readme.py").read_text()
+    assert "exec(" in suite and "README" in suite and "```python" in suite
+
+
 @each_plugin
 def test_a_plugin_has_one_entry_point(package):
     ((name, module),) = package.project["entry-points"]["goembed"].items()
