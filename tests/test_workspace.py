@@ -182,8 +182,9 @@ def test_pins_are_exact_and_name_no_host():
 
 
 def allowed_distributions(package: Package, suite: bool) -> set[str]:
-    """What the package declares; its tests may also use the dev group, and what its siblings declare."""
-    allowed = {package.name, *package.requirements}
+    """What the package declares, extras included; its tests may also use the dev group, and what siblings declare."""
+    extras = package.project.get("optional-dependencies", {})
+    allowed = {package.name, *package.requirements, *(Requirement(line).name for e in extras.values() for line in e)}
     if suite:
         allowed |= {Requirement(line).name for line in WORKSPACE["dependency-groups"]["dev"]}
         allowed |= {name for other in PACKAGES if other.name in package.requirements for name in other.requirements}

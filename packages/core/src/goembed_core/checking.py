@@ -83,7 +83,8 @@ def print_table(component: Component, overrides: list[str], results: list[Result
     from rich.table import Table
     from rich.text import Text
 
-    about = f"{spoken(component.kind)} {component.name} ({component.distribution} {component.version})"
+    origin = f"{component.distribution} {component.version}".strip()
+    about = f"{spoken(component.kind)} {component.name} ({origin})"
     table = Table(title=" ".join([about, *overrides]), title_justify="left", box=None, pad_edge=False)
     for heading, justify in (("check", "left"), ("", "left"), ("s", "right"), ("law", "left")):
         table.add_column(heading, justify=justify, no_wrap=heading != "law")

@@ -120,7 +120,15 @@ class Case:
         return 6 if self.kind == "forward-model" and num_views(found.params) == 4 else 4
 
     def call(self, component: Any, inputs: Any) -> Any:
-        """The output, without gradients."""
+        """A copy of the output for copies of the inputs, without gradients: what is written to stays within."""
+        found = self.raw_call(component, clone(inputs))
+        try:
+            return clone(found)
+        except TypeError:  # no tree of tensors, which is a law of its own
+            return found
+
+    def raw_call(self, component: Any, inputs: Any) -> Any:
+        """The very output for the very inputs, without gradients."""
         with torch.no_grad():
             return component(*inputs)
 

@@ -141,9 +141,9 @@ def _differentiable(case: Case, inputs: Any, *, declared: bool = True) -> tuple[
 
 
 def _gradients(case: Case, inputs: Any, leaves: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """The gradient of a random sum of the output; `{}` if the output has none at all."""
+    """The gradient of a random sum of the output; `{}` if there is nothing to ask for, or the output has none."""
     output = case.build()(*inputs)
-    if not output.requires_grad:
+    if not leaves or not output.requires_grad:
         return {}
     weights = torch.randn(output.shape, generator=torch.Generator().manual_seed(0), dtype=output.dtype)
     found = torch.autograd.grad(output, list(leaves.values()), weights, allow_unused=True)
@@ -223,7 +223,7 @@ def _numerically(test: Any, function: Any, leaves: tuple[Tensor, ...], **options
 
 
 @law(
-    "origin(B, device) gives B signals like those of the example, where the observation is finite",
+    "origin(B, device) gives B signals like those of the example, where the gradient is finite",
     cause="a single origin that is not repeated, or one in another space",
 )
 def origin(case: Case) -> None:
@@ -235,6 +235,11 @@ def origin(case: Case) -> None:
     if given != expected:
         raise Broken(f"origin({case.batch}) is {given}, the example's signal is {expected}")
     require_same(model.origin(case.batch, torch.device("cpu")), signal, 0.0, "a second origin")
+    inputs, leaves = _differentiable(case, case.inputs()._replace(signal=signal))
+    for name, value in _gradients(case, inputs, leaves).items():
+        if value is not None and not value.isfinite().all():
+            wrong = f"{int((~value.isfinite()).sum())} of {value.numel()}"
+            raise Broken(f"the gradient at {name} has {wrong} numbers that are not finite", "a root or norm at zero")
 
 
 @law(
@@ -298,15 +303,20 @@ def diagnosis(found: Tensor, expected: Tensor) -> str | None:
         for step in (1, -1):
             shifted = expected.roll(step, axis)
             suspects[f"the output is shifted by a whole pixel in {letter}"] = shifted
-            suspects[f"the output is shifted by about half a pixel in {letter}"] = (expected + shifted) / 2
-    for x in (1, -1):
-        for y in (1, -1):
-            half = (expected + expected.roll(x, -1)) / 2
-            suspects["the output is shifted by about half a pixel in x and y"] = (half + half.roll(y, -2)) / 2
+            suspects[f"the output is shifted by about half a pixel in {letter}"] = _half_pixel(expected, step, axis)
+            for other in (1, -1):
+                both = _half_pixel(_half_pixel(expected, step, -1), other, -2)
+                suspects[f"the output is shifted by about half a pixel in x and y ({step:+}, {other:+})"] = both
     inner = (..., slice(1, -1), slice(1, -1))  # roll brings the other edge in
     errors = {name: float((found - value)[inner].square().sum()) for name, value in suspects.items()}
     nearest = min(errors, key=errors.__getitem__)
     return nearest if errors[nearest] < 0.25 * float((found - expected)[inner].square().sum()) else None
+
+
+def _half_pixel(image: Tensor, step: int, axis: int) -> Tensor:
+    """An image moved by half a pixel in the direction of `step`, by cubic interpolation."""
+    taps = {-1: -1, 0: 9, 1: 9, 2: -1}
+    return sum(weight / 16 * image.roll(step * offset, axis) for offset, weight in taps.items())
 
 
 LAWS = (
