@@ -42,3 +42,9 @@ def autocast(setting: str, device: torch.device | str) -> AbstractContextManager
 def at_least_float32(value: torch.Tensor) -> torch.Tensor:
     """The value in float32, unless it has more digits already."""
     return value if value.dtype == torch.float64 else value.float()
+
+
+def without_autocast(device: torch.device | str) -> AbstractContextManager:
+    """`torch.autocast(enabled=False)`, and nothing on a device that has no autocast, such as meta."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()

@@ -2,6 +2,9 @@
 
 One idea: the signal `S` is never seen, only `O = forward(S, φ)`.  A signal is a tensor, a NamedTuple of tensors, or an
 object with methods (a radiance field); `φ` is a NamedTuple of tensors whose leaves are all `(B, V, ...)`.
+
+Every `example` feeds the conformance suite, `goembed_core.testing`.  What a component promises beyond its protocol it
+may declare by a class attribute `conformance`, of a type in `goembed_core.traits`.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 
@@ -46,7 +49,13 @@ class GradientOrigin(Protocol):
 class Encoder(Protocol):
     """Turns observations into features: of the signal's own space, or per pixel."""
 
-    def __call__(self, observations: Observations, timestep: Float[Tensor, " batch"] | None = None) -> Any: ...
+    def __call__(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Any:
+        """The features, every leaf `(B, ...)`.  `timestep` is given when the observations are noisy."""
+        ...
+
+    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Num[Tensor, " batch"] | None]:
+        """Valid `(observations, timestep)` of `batch_size` signals, for the conformance suite."""
+        ...
 
 
 @runtime_checkable
@@ -55,6 +64,29 @@ class Denoiser(Protocol):
 
     def __call__(self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]) -> Any:
         """Estimate the signal.  `timestep` is the discrete diffusion time of each item, `(B,)`, in `[0, T)`."""
+        ...
+
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Observations | None, Observations, Num[Tensor, " batch"]]:
+        """A valid `(context, noisy_target, timestep)` of `batch_size` signals, for the conformance suite."""
+        ...
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """Observations of many signals, by number; which of them are context and target is drawn elsewhere."""
+
+    def __len__(self) -> int:
+        """The number of signals."""
+        ...
+
+    def __getitem__(self, index: int) -> Any:
+        """One signal's item, a NamedTuple of tensors and numbers; IndexError outside of `[-len, len)`."""
+        ...
+
+    def observations(self, indices: Int[Tensor, " batch"]) -> Observations:
+        """The observations of some signals: values `(B, V, ...)`."""
         ...
 
 

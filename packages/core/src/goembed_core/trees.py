@@ -54,3 +54,19 @@ def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
     else:
         return {}
     return {k: v for key, part in parts for k, v in named_tensors(part, f"{name}.{key}" if name else str(key)).items()}
+
+
+def named_leaves(tree: Any, root: str) -> dict[str, Tensor]:
+    """The tensors of a tree by name: `field`, `field.inner`, or `root` for a tree that is one tensor."""
+    if tree is None:
+        return {}
+    if isinstance(tree, Tensor):
+        return {root: tree}
+    if not isinstance(tree, tuple):
+        raise TypeError(f"expected a tensor, None or a NamedTuple of them, got {type(tree).__name__}")
+    names = getattr(tree, "_fields", range(len(tree)))
+    found = {}
+    for name, part in zip(names, tree, strict=True):
+        inner = named_leaves(part, "")
+        found |= {f"{name}.{key}" if key else str(name): leaf for key, leaf in inner.items()}
+    return found

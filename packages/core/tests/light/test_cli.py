@@ -76,6 +76,19 @@ def test_errors_are_one_line_and_nothing_runs(runner, run, capsys, tmp_path):
     assert refused(capsys, "evaluate") == "evaluate what? give the folder of a run"
     assert refused(capsys, "evaluate", str(run), "evaluate.zzz=1").startswith("evaluate.zzz=1: there is no such key")
     assert refused(capsys, "plugins", "x") == "unexpected 'x'"
+    assert refused(capsys, "check").startswith(
+        "check what? give KIND NAME, where KIND is one of forward-model, encoder"
+    )
+    assert refused(capsys, "check", "task", "toy").startswith("there are no checks for kind 'task'")
+    assert refused(capsys, "check", "forward-model") == (
+        "which forward model? give goembed check forward-model NAME; available: blur, identity"
+    )
+    assert refused(capsys, "check", "forward-model", "blr").startswith("forward model 'blr' is not registered; did you")
+    assert refused(capsys, "check", "forward-model", "blur", "sigma=1").endswith("did you mean sigma_px?")
+    assert refused(capsys, "check", "forward-model", "blur", "sigma_px=0").startswith("sigma_px=0: Input should be")
+    assert refused(capsys, "check", "forward-model", "identity", "x=1") == (
+        "forward model 'identity' has no settings, got x=1"
+    )
     assert refused(capsys, "convert", "uper", "a", "b").startswith(
         "converter 'uper' is not registered; did you mean 'upper'?"
     )
@@ -157,7 +170,7 @@ def test_plugins_as_text_and_as_json(toy, capsys):
     cli.host.cache_clear()
     assert cli.main(["plugins"]) == 0
     out = capsys.readouterr().out
-    assert "broken  (goembed-broken 0.1.0)  failed: ZeroDivisionError: division by zero\n" in out
+    assert "broken  (goembed-broken 0.1.0)  failed: ZeroDivisionError: division by zero\n    -> update or " in out
     assert "toy  (goembed-toy 0.1.0)  ok\n    task:toy  a toy\n" in out
     assert cli.main(["plugins", "--json"]) == 0
     broken, working = json.loads(capsys.readouterr().out)
@@ -168,6 +181,8 @@ def test_plugins_as_text_and_as_json(toy, capsys):
         "status": "failed",
         "provides": [],
         "reason": "ZeroDivisionError: division by zero",
+        "remedy": "update or reinstall it: uv pip install --reinstall goembed-broken, or leave it out: "
+        "GOEMBED_DISABLE_PLUGINS=broken",
     }
     assert working["provides"][:2] == ["task:toy", "forward-model:blur"]
 
@@ -221,6 +236,8 @@ def test_light_commands_import_nothing_heavy(toy, run):
         (["config", "task=toy"], 0),
         (["train", "task=toy", "train.imges=1"], 2),
         (["sample", "nowhere"], 2),
+        (["check", "--help"], 0),
+        (["check", "forward-model", "blur", "sigma=1"], 2),
         (["evaluate", str(run), "evaluate.zzz=1"], 2),
     ]
     done = subprocess.run(

@@ -64,7 +64,10 @@ class DiTBlock(nn.Module):
     def attention(self, x: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:
         """Multi-head self-attention over the tokens."""
         b, n, d = x.shape
-        heads = (part.view(b, n, self.num_heads, -1).transpose(1, 2) for part in self.qkv(x).chunk(3, dim=-1))
+        heads = (
+            part.view(b, n, self.num_heads, d // self.num_heads).transpose(1, 2)
+            for part in self.qkv(x).chunk(3, dim=-1)
+        )
         return self.attention_out(attend(*heads).transpose(1, 2).reshape(b, n, d))
 
     def mlp(self, x: Float[Tensor, "batch tokens hidden"]) -> Float[Tensor, "batch tokens hidden"]:

@@ -40,6 +40,17 @@ class DiTDenoiser(nn.Module):
         values = torch.cat([part.values.flatten(1, 2) for part in parts.values()], dim=1)
         return self.network(values, timestep, condition)
 
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Observations | None, Observations, Num[Tensor, " batch"]]:
+        """Noise, one view of each part, half of `in_channels` in the target; `φ`, which is not looked at, is None."""
+        shape = (batch_size, 1, self.config.in_channels, self.config.height, self.config.width)
+        values = torch.randn(shape, generator=generator, device=generator.device)
+        split = self.config.in_channels // 2
+        context = Observations(values[:, :, :split], None) if split else None
+        timestep = torch.randperm(1000, generator=generator, device=generator.device)[:batch_size]
+        return context, Observations(values[:, :, split:], None), timestep
+
     def check(self, parts: dict[str, Observations]) -> None:
         """Say which part does not fit the other, or brings how many channels when they are not as configured."""
         for name, part in parts.items():

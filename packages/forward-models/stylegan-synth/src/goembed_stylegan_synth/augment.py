@@ -10,6 +10,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,7 +41,7 @@ class AdaptiveAugment(nn.Module):
         """The images, each transformed by its own numbers; differentiable in the images, once."""
         if self.config.target is None and self.config.p == 0:
             return images
-        with torch.autocast(images.device.type, enabled=False):  # which would round the matrices' products
+        with without_autocast(images.device):  # which would round the matrices' products
             dice = _Dice(random, self.p.to(images.device))
             inverse = self._geometry(dice, images.shape[-1]).to(images.dtype)
             matrix, offset = (part.to(images.dtype) for part in self._colour(dice, images.shape[1]))

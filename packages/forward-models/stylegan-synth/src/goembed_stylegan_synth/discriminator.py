@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from goembed_core.precision import without_autocast
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -94,7 +95,7 @@ class Discriminator(nn.Module):
         dtype = self.b4.out.weight.dtype
         low_precision = autocast_dtype(images.device, low_precision) or dtype
         x = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             for index, side in enumerate(self.resolutions):
                 is_low = index < self.num_low_precision
                 x = self.get_submodule(f"b{side}")(x.to(low_precision if is_low else dtype))

@@ -71,7 +71,8 @@ def demodulation(
 
 def autocast_dtype(device: torch.device, given: torch.dtype | None) -> torch.dtype | None:
     """The dtype of an enclosing autocast, else the given one; the networks choose what may lose precision."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else given
+    available = torch.amp.is_autocast_available(device.type)
+    return torch.get_autocast_dtype(device.type) if available and torch.is_autocast_enabled(device.type) else given
 
 
 def without_overflow(

@@ -6,6 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def r1_penalty(
     real_logits: Float[Tensor, " batch"], images: Float[Tensor, "batch channels height width"]
 ) -> Float[Tensor, ""]:
     """`E[||∇_x D(x)||²]` (Mescheder et al. 2018) of logits computed from `images`; to be weighted by `γ / 2`."""
-    with torch.autocast(images.device.type, enabled=False):  # which would also round the backward pass
+    with without_autocast(images.device):  # which would also round the backward pass
         (gradient,) = torch.autograd.grad(real_logits.sum(), images, create_graph=True)
     return gradient.square().sum(dim=(1, 2, 3)).mean()
 
@@ -59,7 +60,7 @@ class PathLengthPenalty(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " batch"]]:
         """The penalty and the lengths, of images computed from `ws`; moves the running mean."""
         direction = random.randn(*images.shape[1:]) / math.sqrt(images.shape[2] * images.shape[3])
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             (gradient,) = torch.autograd.grad((images * direction).sum(), ws, create_graph=True)
         lengths = gradient.square().sum(dim=2).mean(dim=1).sqrt()
         self.mean_length.lerp_(lengths.detach().mean(), self.decay)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,7 +45,7 @@ class MappingNetwork(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(self, z: Float[Tensor, "batch z_dim"]) -> Float[Tensor, "batch w_dim"]:
-        with torch.autocast(z.device.type, enabled=False):
+        with without_autocast(z.device):
             w = normalize_second_moment(z.to(self.w_avg.dtype))
             for index in range(self.num_layers):
                 w = self.get_submodule(f"fc{index}")(w)
@@ -194,7 +195,7 @@ class SynthesisNetwork(nn.Module):
         low_precision = autocast_dtype(ws.device, low_precision) or dtype
         x = image = None
         done = 0  # convolutions
-        with torch.autocast(ws.device.type, enabled=False):
+        with without_autocast(ws.device):
             for index, side in enumerate(self.resolutions):
                 block = self.get_submodule(f"b{side}")
                 is_low = index >= len(self.resolutions) - self.num_low_precision

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from goembed_core.errors import UserError
 from goembed_core.randomness import ItemRandom
+from goembed_core.shapes import require_views
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -54,6 +55,7 @@ class StyleGANSynthesis(nn.Module):
         **Arguments:**
         - `signal`: `(B, w_dim)`, one `w` for all layers [W], or `(B, num_ws, w_dim)`, one for each [W+].
         """
+        require_views(params, len(signal), left=(), top=(), width=(), height=())
         image = self.synthesize(signal)
         return image[:, None] * box_mask(params, self.resolution).to(image.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from goembed_core.precision import without_autocast
 from goembed_core.protocols import Observations
 from goembed_stylegan_synth.boxes import PatchBox
 from goembed_stylegan_synth.synthesis import StyleGANSynthesis
@@ -41,7 +42,7 @@ class LatentSpace(nn.Module):
         forward_model, signal = self.forward_model, signal.float()
         if self.config.space in ("z", "z+"):
             z, offset = self._split(signal)
-            with torch.autocast(z.device.type, enabled=False):  # w needs more digits than bfloat16 has
+            with without_autocast(z.device):  # w needs more digits than bfloat16 has
                 w = forward_model.mapping(z, truncation_psi=1.0)
             return w if offset is None else w + forward_model.w_std * offset
         if self.config.space == "w+":
