@@ -70,7 +70,11 @@ def test_back_projection_is_the_negative_gradient_at_the_origin():
 
 def test_shapes_that_do_not_fit_are_named():
     forward_model = LinearForward(LinearConfig(dim=4, observed=2))
-    with pytest.raises(UserError, match=r"projections have shape \(2, 1, 3, 4\), expected .*observed=2, dim=4"):
+    with pytest.raises(UserError, match=r"'matrix' of shape \(2, 1, 3, 4\), expected \(2, views, 2, 4\)"):
         forward_model(torch.zeros(2, 4), Projection(torch.zeros(2, 1, 3, 4)))
-    with pytest.raises(UserError, match=r"signal has shape \(3, 4\), expected \(batch=2, dim=4\)"):
-        forward_model(torch.zeros(3, 4), Projection(torch.zeros(2, 1, 2, 4)))
+    with pytest.raises(UserError, match=r"signal has shape \(3, 5\), expected \(batch, dim=4\)"):
+        forward_model(torch.zeros(3, 5), Projection(torch.zeros(2, 1, 2, 4)))
+    network = ProjectionMLP(ProjectionMLPConfig(dim=4, hidden_size=8, depth=1))
+    view = Observations(torch.zeros(2, 1, 2), Projection(torch.zeros(2, 1, 2, 4)))
+    with pytest.raises(UserError, match=r"the noisy target has values of shape \(2, 1, 3\) and projections of shape"):
+        network(view, view._replace(values=torch.zeros(2, 1, 3)), torch.zeros(2))

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 from goembed_core.errors import UserError
+from goembed_core.shapes import require_views
+from goembed_core.traits import ForwardModelTraits
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,23 +23,17 @@ class Projection(NamedTuple):
 class LinearForward(nn.Module):
     """`O = A(φ) S`; differentiable in the signal, not meant to be in the matrix."""
 
+    conformance = ForwardModelTraits(compiles=True, vmaps=True)
+
     def __init__(self, config: LinearConfig):
         super().__init__()
         self.config = config
 
     def forward(self, signal: Float[Tensor, "batch dim"], params: Projection) -> Float[Tensor, "batch views observed"]:
         """Observe every signal through each of its projections."""
-        expected = (self.config.observed, self.config.dim)
-        if params.matrix.dim() != 4 or tuple(params.matrix.shape[2:]) != expected:
-            raise UserError(
-                f"projections have shape {tuple(params.matrix.shape)}, expected (batch, views, "
-                f"observed={expected[0]}, dim={expected[1]})"
-            )
-        if tuple(signal.shape) != (len(params.matrix), self.config.dim):
-            raise UserError(
-                f"the signal has shape {tuple(signal.shape)}, expected (batch={len(params.matrix)}, "
-                f"dim={self.config.dim})"
-            )
+        if signal.dim() != 2 or signal.shape[1] != self.config.dim:
+            raise UserError(f"the signal has shape {tuple(signal.shape)}, expected (batch, dim={self.config.dim})")
+        require_views(params, len(signal), matrix=(self.config.observed, self.config.dim))
         return torch.einsum("bvod,bd->bvo", params.matrix.to(signal.dtype), signal)
 
     def origin(self, batch_size: int, device: torch.device) -> Float[Tensor, "batch dim"]:

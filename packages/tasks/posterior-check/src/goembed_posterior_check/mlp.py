@@ -6,11 +6,14 @@ import math
 
 import torch
 import torch.nn.functional as F
+from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
+from goembed_core.traits import DenoiserTraits
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from goembed_posterior_check.config import ProjectionMLPConfig
+from goembed_posterior_check.linear import Projection
 
 
 class ProjectionMLP(nn.Module):
@@ -19,6 +22,8 @@ class ProjectionMLP(nn.Module):
     The sums over views hold all that a set of noiseless linear observations says, whatever their number and order; a
     view whose matrix is zero says nothing.  (`Aᵀo` is the negative gradient of the squared error at `S = 0`.)
     """
+
+    conformance = DenoiserTraits(uses_params=True, context_is_a_set=True)
 
     def __init__(self, config: ProjectionMLPConfig):
         super().__init__()
@@ -34,11 +39,29 @@ class ProjectionMLP(nn.Module):
         self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]
     ) -> Float[Tensor, "batch dim"]:
         """The signal."""
+        for name, part in (("context", context), ("noisy target", noisy_target)):
+            matrix, values = tuple(part.params.matrix.shape), tuple(part.values.shape)
+            if len(matrix) != 4 or matrix[:3] != values or matrix[3] != self.config.dim or timestep.shape != matrix[:1]:
+                raise UserError(
+                    f"the {name} has values of shape {values} and projections of shape {matrix} and timesteps of "
+                    f"shape {tuple(timestep.shape)}, expected (batch, views, observed), (batch, views, observed, "
+                    f"dim={self.config.dim}) and (batch,)"
+                )
         features = [*back_project(context), *back_project(noisy_target), self._waves(timestep)]
         x = self.linear_in(torch.cat(features, 1))
         for block in self.blocks:
             x = x + block(x)
         return self.linear_out(F.silu(x))
+
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Observations, Observations, Num[Tensor, " batch"]]:
+        """Two views for context, and one for target, of one random projection each."""
+        matrix = torch.randn(batch_size, 3, 1, self.config.dim, generator=generator, device=generator.device)
+        values = torch.randn(batch_size, 3, 1, generator=generator, device=generator.device)
+        context = Observations(values[:, :2], Projection(matrix[:, :2]))
+        timestep = torch.randint(0, 1000, (batch_size,), generator=generator, device=generator.device)
+        return context, Observations(values[:, 2:], Projection(matrix[:, 2:])), timestep
 
     def _waves(self, timestep: Num[Tensor, " batch"]) -> Float[Tensor, "batch waves"]:
         """Sines and cosines of `t`, with periods from 4 to 4000."""
