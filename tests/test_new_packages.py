@@ -38,6 +38,7 @@ def test_the_host_finds_them(packages):
     )
 
 
+@pytest.mark.slow  # without an installation: packages/core/tests/test_new_components.py
 def test_the_components_pass_their_tests(packages):
     folders = [f"goembed-new-{kind}" for kind in KINDS if kind != "task"]
     output = packages.run(
