@@ -1,0 +1,1 @@
+"""deepinv's physics operators as goembed forward models."""
