@@ -25,7 +25,7 @@ def test_it_was_trained():
     repeated = scenes.context._replace(values=scenes.context.values.repeat_interleave(4, 0))
     error = patch_error(found.images[:, None], repeated).mean()
     mean_image = scenes.target.values.mean(0, keepdim=True).expand(16, -1, -1, -1, -1)
-    assert error < 0.5 * patch_error(mean_image, scenes.context).mean()
+    assert error < 0.25 * patch_error(mean_image, scenes.context).mean()
     assert found.images.unflatten(0, (16, 4)).std(1).mean() > 0.02
 
 
@@ -33,7 +33,7 @@ def test_it_is_small_and_says_where_it_comes_from():
     directory = models.embedded()
     assert sum(path.stat().st_size for path in directory.iterdir()) < 16e6
     manifest = json.loads((directory / "model.json").read_text())
-    assert manifest["facts"]["task"] == "gan_inversion" and manifest["facts"]["images_seen"] >= 50_000
+    assert manifest["facts"]["task"] == "gan_inversion" and manifest["facts"]["images_seen"] >= 100_000
     assert manifest["components"]["generator"]["config"]["weights"] == "fashion32"
     assert "images" in (directory / "README.md").read_text()
 

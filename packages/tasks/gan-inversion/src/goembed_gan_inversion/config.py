@@ -142,7 +142,7 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 90_112, "batch_size": 64, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
+    "train": {"images": 80_000, "batch_size": 64, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
               "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
     "evaluate": {"refined_contexts": 128, "refined_posterior_contexts": 1, "steps_contexts": 200},
@@ -150,11 +150,11 @@ _QUICK: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
-    # For a model to keep: the same, longer.
+    # The embedded model's: the same, longer.
     "embedded": _QUICK
     | {
-        "train": _QUICK["train"] | {"images": 1_000_000, "ema_halflife_nimg": 20_000, "preview_every_nimg": 102_400},
-        "evaluate": {},
+        "train": _QUICK["train"] | {"images": 448_000, "ema_halflife_nimg": 20_000, "preview_every_nimg": 102_400},
+        "evaluate": {"refined_contexts": 500, "refined_posterior_contexts": 2, "steps_contexts": 500},
     },
     # DFM supplement 2.3: FFHQ at 256 from weights given by path, trained at 64, psi = 0.5, Adam 2e-5, batch 4.
     "paper": {
