@@ -42,10 +42,13 @@ __all__ = [
 # Which package to install for what the project itself provides.
 FIRST_PARTY = {
     ("task", "gan_inversion"): "goembed-gan-inversion",
+    ("task", "posterior_check"): "goembed-posterior-check",
     ("task", "stylegan2"): "goembed-stylegan-synth",
+    ("forward-model", "linear"): "goembed-posterior-check",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
+    ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "images"): "goembed-image-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
 }
