@@ -30,6 +30,16 @@ def test_streams_do_not_shift_each_other():
     assert not torch.equal(first.stream("a").randn(4), second.stream("b").randn(4))
 
 
+def test_a_stream_within_a_stream_is_its_own():
+    """Else the data of a step and its noise are one where a task calls both by one name."""
+    top = ItemRandom(0, range(5))
+    within, named, other = (
+        r.randn(4) for r in (top.stream("a").stream("b"), top.stream("b"), top.stream("c").stream("b"))
+    )
+    assert within.ne(named).all() and within.ne(other).all()
+    assert torch.equal(within, ItemRandom(0, range(5), "a/b").randn(4))
+
+
 def test_moments_over_items():
     random = ItemRandom(0, range(4000))
     normal, uniform = random.randn(1), random.rand(1)

@@ -57,8 +57,8 @@ class ItemRandom:
         return len(self.items)
 
     def stream(self, name: str) -> ItemRandom:
-        """The same items under another stream name."""
-        return ItemRandom(self.seed, self.items, name, self.device)
+        """The same items in a stream of this one, which shares no number with it or with other streams of that name."""
+        return ItemRandom(self.seed, self.items, f"{self._stream}/{name}" if self._stream else name, self.device)
 
     @property
     def generators(self) -> list[torch.Generator]:

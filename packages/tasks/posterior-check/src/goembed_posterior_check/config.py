@@ -66,7 +66,7 @@ class PosteriorCheckConfig(TaskConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 3_000_000, "batch_size": 1024, "ema_halflife_nimg": 100_000, "log_every_nimg": 51_200,
+        "train": {"images": 1_024_000, "batch_size": 512, "ema_halflife_nimg": 100_000, "log_every_nimg": 51_200,
                   "checkpoint_every_nimg": 1_024_000, "mixed_precision": "no"},
     },
 }  # fmt: skip
