@@ -44,9 +44,10 @@ def pulled_back(model, signal, params, values):
     return gradient
 
 
-@pytest.mark.parametrize("operator", LINEAR)
+@pytest.mark.parametrize("operator", [*LINEAR, "Tomography, filtered"])
 def test_linear_operators_have_their_adjoint(operator):
-    model, signal, params = example(operator, **LINEAR[operator])
+    operator, *filtered = operator.split(", ")
+    model, signal, params = example(operator, **LINEAR[operator], half_ramp=bool(filtered))
     signal, other = signal.double(), torch.rand(signal.shape, dtype=torch.float64).sub(0.5)
     torch.testing.assert_close(model(signal - 3 * other, params), model(signal, params) - 3 * model(other, params))
     values = torch.randn(model(signal, params).shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -130,6 +131,7 @@ def test_what_is_set_does_not_vary(settings, way):
         ({"parameters": {"circl": True}}, "parameters.circl: .* did you mean 'circle'.*; it has .*angles"),
         ({"parameters": {"fan_beam": True}}, "fix them: parameters.angles=60"),
         ({"signal_shape": (1, 8, 9)}, "signal_shape=1,8,9: Tomography takes square images"),
+        ({"operator": "Blur", "half_ramp": True}, "half_ramp=true: the filter is for operator=Tomography"),
         ({"operator": "Blur", "kernel_size": 4}, "kernel_size=4 is even"),
         ({"operator": "CompressedSensing"}, "operator=CompressedSensing: deepinv says: .*missing.*'m'"),
         ({"operator": "MRI", "signal_shape": (2, 8, 8), "parameters": {"mask": [1]}}, "deepinv says"),

@@ -21,6 +21,11 @@ class DeepinvConfig(Config):
     )
     as_complex: bool = Field(default=False, description="give the image to the operator as complex numbers")
     kernel_size: PositiveInt = Field(default=5, description="side in pixels of the kernels that a blur is given; odd")
+    half_ramp: bool = Field(
+        default=False,
+        description="tomography: filter projections by the root of the ramp filter; their squared error is then about "
+        "that of the image, and their adjoint the filtered back-projection",
+    )
     scale: PositiveFloat = Field(default=1.0, description="factor on every observation")
     seed: NonNegativeInt = Field(default=0, description="seed of an operator that is drawn at random")
 
@@ -77,10 +82,12 @@ class TomographyConfig(TaskConfig):
         description="the images that a run is judged on",
     )
     forward_model: ComponentConfig = component(
-        "forward-model", "deepinv", params={"operator": "Tomography", "signal_shape": [1, 28, 28], "scale": 0.1}
+        "forward-model",
+        "deepinv",
+        params={"operator": "Tomography", "signal_shape": [1, 28, 28], "half_ramp": True, "scale": 0.5},
     )
     denoiser: ComponentConfig = component(
-        "denoiser", "dit", params={"in_channels": 4, "height": 28, "width": 28, "out_channels": 5}
+        "denoiser", "dit", params={"in_channels": 2, "height": 28, "width": 28, "out_channels": 1}
     )
     views: ViewsConfig = Field(default=ViewsConfig(), description="the projections")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="the noise schedule")

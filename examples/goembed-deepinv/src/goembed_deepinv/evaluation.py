@@ -28,7 +28,8 @@ EVALUATION_SEED = 1
 class Answers(NamedTuple):
     """Images in [0, 1] for each context, by every way to find them."""
 
-    context: Observations
+    machine: Projections  # without the half-ramp filter
+    context: Observations  # the known projections as the machine gives them
     samples: Float[Tensor, "contexts samples channels height width"]
     points: dict[str, Float[Tensor, "contexts channels height width"]]  # one image each: deterministic, fbp, ...
     seconds_per_sample: float
@@ -45,9 +46,14 @@ class Answers(NamedTuple):
 
 
 @torch.no_grad()
-def answer(config: TomographyConfig, model: Model, split: Split) -> Answers:
-    """Samples of each context, the baseline's one image, and the classical reconstructions."""
+def answer(config: TomographyConfig, model: Model, split: Split, truth: Tensor) -> Answers:
+    """Samples of each context, the baseline's one image, and the classical reconstructions.
+
+    `truth`, in [0, 1], is scanned anew for the classical ones, as the networks' projections are filtered.
+    """
     settings, context = config.evaluate, split.context
+    machine = Projections(model.forward_model.config.model_copy(update={"half_ramp": False}))
+    measured = Observations(machine(truth, context.params), context.params)
     repeated, target = repeat_items(context, settings.samples), repeat_items(split.target.params, settings.samples)
     shape, device = tuple(split.target.values.shape[1:]), context.values.device
     began, parts = time.monotonic(), []
@@ -60,8 +66,8 @@ def answer(config: TomographyConfig, model: Model, split: Split) -> Answers:
             )
         parts.append(found.signal.float().clamp(0, 1))
     seconds = (time.monotonic() - began) / len(repeated.values)
-    points = {"deterministic": model.regressor(context).clamp(0, 1)} | classical(model.forward_model, context)
-    return Answers(context, torch.cat(parts).unflatten(0, (-1, settings.samples)), points, seconds)
+    points = {"deterministic": model.regressor(context).clamp(0, 1)} | classical(machine, measured)
+    return Answers(machine, measured, torch.cat(parts).unflatten(0, (-1, settings.samples)), points, seconds)
 
 
 def classical(forward_model: Projections, context: Observations) -> dict[str, Tensor]:
@@ -105,8 +111,8 @@ def judge(config: TomographyConfig, model: Model, answers: Answers, truth: Tenso
     add("ssim_sample", per_sample(ssim(flat, repeated, data_range=1.0)), True, f"single samples; {of}")
     twice = repeat_items(context, count)
     note = "relative error of the projections of the context"
-    add("context_error_sample", per_sample(context_error(model.forward_model, flat, twice)), False, f"{note}; samples")
-    add("context_error_mean", context_error(model.forward_model, answers.mean, context), False, f"{note}; mean")
+    add("context_error_sample", per_sample(context_error(answers.machine, flat, twice)), False, f"{note}; samples")
+    add("context_error_mean", context_error(answers.machine, answers.mean, context), False, f"{note}; mean")
     error = (answers.mean - truth).abs()
     add("spread_error_correlation", correlation(answers.std, error), True, "of standard deviation and |error of mean|, "
         "over the pixels of an image")  # fmt: skip
@@ -116,16 +122,16 @@ def judge(config: TomographyConfig, model: Model, answers: Answers, truth: Tenso
     metrics["seconds_per_sample"] = MetricValue(
         answers.seconds_per_sample, False, contexts * count, f"{config.sampler.name}, {config.sampler.num_steps} steps"
     )
-    baselines = {name: _point(model, images, context, truth) for name, images in answers.points.items()}
+    baselines = {name: _point(answers, images, truth) for name, images in answers.points.items()}
     return Results(config.task, model.images_seen, metrics, baselines)
 
 
-def _point(model: Model, images: Tensor, context: Observations, truth: Tensor) -> dict[str, float]:
+def _point(answers: Answers, images: Tensor, truth: Tensor) -> dict[str, float]:
     """The figures of one image a context, under the names of the posterior mean's."""
     return {
         "psnr_mean": psnr(images, truth, data_range=1.0).mean().item(),
         "ssim_mean": ssim(images, truth, data_range=1.0).mean().item(),
-        "context_error_mean": context_error(model.forward_model, images, context).mean().item(),
+        "context_error_mean": context_error(answers.machine, images, answers.context).mean().item(),
     }
 
 

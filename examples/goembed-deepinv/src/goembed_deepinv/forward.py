@@ -59,6 +59,10 @@ def forward_model(config: DeepinvConfig) -> Projections | Called | Fixed:
     given = config.parameters
     if config.operator == "Tomography" and "angles" not in given:
         return Projections(config)
+    if config.half_ramp:
+        raise ConfigError(
+            "half_ramp=true: the filter is for operator=Tomography, without parameters.angles; leave it out"
+        )
     phi = CALLED.get(config.operator)
     return Called(config, phi) if phi and phi._fields[0] not in given else Fixed(config)
 
@@ -95,7 +99,8 @@ class Projections(nn.Module):
         with full_precision(x.device):
             radon = {"physics.radon.all_grids": self.grids(angles), "physics.radon.theta": angles[0]}
         sinogram = self.operator.observe(x, {}, radon)  # (B, C, detectors, V)
-        return self.config.scale * sinogram.permute(0, 3, 1, 2)
+        values = sinogram.permute(0, 3, 1, 2)
+        return self.config.scale * (half_ramp(values) if self.config.half_ramp else values)
 
     def grids(self, angle_deg: Float[Tensor, "batch views"]) -> Float[Tensor, "batch width viewswidth 2"]:
         """Where deepinv's operator samples the image: its base grid, rotated by each angle, the views side by side."""
@@ -110,6 +115,16 @@ class Projections(nn.Module):
         """Random images, and angles over half a turn."""
         signal = torch.rand(batch_size, *self.config.signal_shape, generator=generator)
         return signal, Angle(180 * torch.rand(batch_size, EXAMPLE_VIEWS, generator=generator))
+
+
+def half_ramp(values: Float[Tensor, "*batch detectors"]) -> Float[Tensor, "*batch detectors"]:
+    """The filter `√|k|` along the detectors, padded to twice their number so that they do not wrap around.
+
+    The lowest frequency stands for zero too, where the root of the ramp would lose the total.
+    """
+    padded = 2 * values.shape[-1]
+    frequency = torch.fft.rfftfreq(padded, dtype=values.dtype, device=values.device).clamp(min=1 / padded)
+    return torch.fft.irfft(torch.fft.rfft(values, padded) * frequency.sqrt(), padded)[..., : values.shape[-1]]
 
 
 class Called(nn.Module):

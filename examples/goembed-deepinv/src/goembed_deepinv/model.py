@@ -38,15 +38,14 @@ def build(config: TomographyConfig) -> Model:
             "forward_model=deepinv with operator=Tomography and no parameters.angles"
         )
     channels, height, width = forward_model.config.signal_shape
-    wanted = {"in_channels": 4 * channels, "height": height, "width": width, "out_channels": 5 * channels}
+    wanted = {"in_channels": 2 * channels, "height": height, "width": width, "out_channels": channels}
     settings = config.denoiser.settings.model_dump()
     wrong = {key: value for key, value in wanted.items() if settings.get(key, value) != value}
     if wrong:
         given = ", ".join(f"denoiser.{key}={settings[key]}" for key in wrong)
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
         raise ConfigError(
-            f"{given}: of images of {channels} x {height} x {width}, four back-projections go in, and five images come "
-            f"out; say {needed}"
+            f"{given}: the images are {channels} x {height} x {width}, and two back-projections go in; say {needed}"
         )
     networks = (config.denoiser.build(), config.denoiser.build())
     return _assemble(forward_model, *networks, config.schedule, config.views, 0)

@@ -57,21 +57,11 @@ def adjoint(forward_model: Projections, observations: Observations) -> Float[Ten
     return gradient
 
 
-def ramp(values: Float[Tensor, "*batch detectors"]) -> Float[Tensor, "*batch detectors"]:
-    """The ramp filter `|k|` of filtered back-projection, along the detectors, padded to twice their number."""
-    padded = 2 * values.shape[-1]
-    frequency = torch.fft.rfftfreq(padded, device=values.device)
-    return torch.fft.irfft(torch.fft.rfft(values.float(), padded) * frequency, padded)[..., : values.shape[-1]]
-
-
 class ProjectionDenoiser(nn.Module):
-    """A network of images as a denoiser of projections: it sees the back-projections, plain and filtered, of both.
-
-    What it gives is the signal itself, `S = ½ + ½ n₀ + Σᵢ nᵢ · (back-projection i)`: an image, and how much of each of
-    the four back-projections to take at every pixel, which carries details past the network's coarse patches.
+    """A network of images as a denoiser of projections: `S = ½ + ½ network(Aᵀ O_ctxt, Aᵀ O_t_trgt; t)`.
 
     **Arguments:**
-    - `network`: takes two channels of context and two of noisy target for each of the image's, gives five.
+    - `network`: takes the back-projections of context and noisy target as channels, gives the image.
     - `forward_model`: whose adjoint back-projects; it is not part of this module's state.
     """
 
@@ -84,22 +74,20 @@ class ProjectionDenoiser(nn.Module):
         self, context: Observations, noisy_target: Observations | None, timestep: Num[Tensor, " batch"]
     ) -> Float[Tensor, "batch channels height width"]:
         """The image; without a noisy target the network sees zeros in its place."""
-        seen = self.images(context)
+        seen = self.image(context)
         noisy = (
-            seen._replace(values=torch.zeros_like(seen.values)) if noisy_target is None else self.images(noisy_target)
+            seen._replace(values=torch.zeros_like(seen.values)) if noisy_target is None else self.image(noisy_target)
         )
-        image, *shares = self.network(seen, noisy, timestep).float().chunk(5, dim=1)
-        taken = torch.cat([seen.values[:, 0], noisy.values[:, 0]], 1).chunk(4, dim=1)
-        return 0.5 + 0.5 * image + sum(share * part for share, part in zip(shares, taken, strict=True))
+        return 0.5 + 0.5 * self.network(seen, noisy, timestep).float()
 
-    def images(self, observations: Observations) -> Observations:
-        """The back-projections as an observation of one view: `(B, 1, 2C, H, W)`."""
+    def image(self, observations: Observations) -> Observations:
+        """The back-projection as an observation of one view: `(B, 1, C, H, W)`.
+
+        Of projections under the half-ramp filter it is the filtered back-projection, of about the image's own scale.
+        """
         (forward_model,) = self._forward_model
-        scale, views = forward_model.config.scale**2, observations.values.shape[1]
-        plain = adjoint(forward_model, observations) / (scale * views * forward_model.num_detectors)
-        filtered = observations._replace(values=ramp(observations.values))
-        sharp = adjoint(forward_model, filtered) * (torch.pi / (scale * views))
-        return Observations(torch.cat([plain, sharp], 1)[:, None], observations.params)
+        factor = torch.pi / (forward_model.config.scale**2 * observations.values.shape[1])
+        return Observations(factor * adjoint(forward_model, observations)[:, None], observations.params)
 
 
 class Regressor(nn.Module):

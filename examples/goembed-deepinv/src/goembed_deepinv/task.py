@@ -68,11 +68,13 @@ class Tomography:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = models.load(run.model, device)
         indices = torch.arange(min(config.evaluate.contexts, len(self.held_out)), device=device)
-        truth = self.held_out.gather(indices)
-        scans = scan(model.forward_model, truth, SCAN_SEED, indices, model.views.scanned)
-        answers = answer(config, model, roles(scans, model.views, ItemRandom(SCAN_SEED, indices.tolist(), "roles")))
-        results = judge(config, model, answers, (truth + 1) / 2)
-        self._report(run, results, answers, (truth + 1) / 2)
+        images = self.held_out.gather(indices)
+        truth = (images + 1) / 2
+        scans = scan(model.forward_model, images, SCAN_SEED, indices, model.views.scanned)
+        split = roles(scans, model.views, ItemRandom(SCAN_SEED, indices.tolist(), "roles", device))
+        answers = answer(config, model, split, truth)
+        results = judge(config, model, answers, truth)
+        self._report(run, results, answers, truth)
         return results
 
     @staticmethod
