@@ -85,17 +85,16 @@ def test_two_processes_resume_bit_for_bit_when_one_of_them_is_told_to_stop(tmp_p
 
 @pytest.mark.slow
 def test_two_launchers_as_on_two_machines(one, tmp_path):
+    """By torchrun: accelerate's launcher joins machines with GPUs, but not with CPUs alone."""
     expected, dtype, tolerance = one
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ("--num_machines", "2", "--num_processes", "2", "--main_process_ip", "127.0.0.1", "--main_process_port",
-               str(port), "--mixed_precision", "no", "--dynamo_backend", "no", "--cpu")  # fmt: skip
+    options = ("--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port))
     launchers = [
-        start(("-m", "accelerate.commands.launch", *options, "--machine_rank", str(rank)),
-              tmp_path, STEPS * 16, dtype, 0)
+        start(("-m", "torch.distributed.run", *options, "--node_rank", str(rank)), tmp_path, STEPS * 16, dtype, 0)
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     for launcher in launchers:
         finish(launcher)
     assert losses(tmp_path) == pytest.approx(expected, rel=tolerance)
