@@ -97,7 +97,7 @@ class TomographyConfig(TaskConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 20_000, "batch_size": 32, "ema_halflife_nimg": 2_000, "log_every_nimg": 1_280,
+        "train": {"images": 24_000, "batch_size": 16, "ema_halflife_nimg": 2_000, "log_every_nimg": 1_280,
                   "checkpoint_every_nimg": 5_120, "mixed_precision": "bf16-if-native"},
         "denoiser": {"patch_size": 4, "hidden_size": 128, "depth": 4, "num_heads": 4},
     },

@@ -120,10 +120,10 @@ class Projections(nn.Module):
 def half_ramp(values: Float[Tensor, "*batch detectors"]) -> Float[Tensor, "*batch detectors"]:
     """The filter `√|k|` along the detectors, padded to twice their number so that they do not wrap around.
 
-    The lowest frequency stands for zero too, where the root of the ramp would lose the total.
+    The zero frequency, which the ramp itself would lose, weighs as much as `|k|` does on average about it.
     """
     padded = 2 * values.shape[-1]
-    frequency = torch.fft.rfftfreq(padded, dtype=values.dtype, device=values.device).clamp(min=1 / padded)
+    frequency = torch.fft.rfftfreq(padded, dtype=values.dtype, device=values.device).clamp(min=1 / (4 * padded))
     return torch.fft.irfft(torch.fft.rfft(values, padded) * frequency.sqrt(), padded)[..., : values.shape[-1]]
 
 
