@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from goembed_core.scaffold import KINDS, new_package
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,9 +27,9 @@ SUITES = {"tests", "benchmarks"}  # may import what the workspace's dev group ha
 class Package:
     """One package of the workspace."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, root: Path = ROOT):
         self.folder = folder
-        self.place = folder.relative_to(ROOT / "packages").as_posix()
+        self.place = folder.relative_to(root / "packages").as_posix()
         self.project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
         self.name = self.project["name"]
         self.module = self.name.replace("-", "_")
@@ -122,6 +123,15 @@ def test_readme_changelog_and_tests(package):
     assert list((package.folder / "tests").rglob("test_*.py")), "the package has no tests"
 
 
+@each_package
+def test_the_readme_has_a_short_example_that_a_test_runs(package):
+    blocks = re.findall(r"^```python\n(.*?)^```", (package.folder / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks, "no example"
+    assert sum(bool(line.strip()) for line in blocks[0].splitlines()) <= 6
+    suite = (package.folder / "tests" / "test_readme.py").read_text()
+    assert "exec(" in suite and "README" in suite and "```python" in suite
+
+
 @each_plugin
 def test_a_plugin_has_one_entry_point(package):
     ((name, module),) = package.project["entry-points"]["goembed"].items()
@@ -139,6 +149,23 @@ def test_ranges_between_packages_hold(package):
             major, minor = other.version.split(".")[:2]
             assert str(requirement.specifier) == f"<{major}.{int(minor) + 1},>={major}.{minor}", name
     assert package is CORE or "goembed-core" in package.requirements
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_fits_the_workspace(kind, tmp_path):
+    for name in ("pyproject.toml", "packages/core/pyproject.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    package = Package(new_package(kind, f"fresh-{kind}", tmp_path).folder, tmp_path)
+    assert package.place == f"{kind}s/fresh-{kind}"
+    test_a_package_is_named_after_its_place(package)
+    test_metadata_is_alike(package)
+    test_readme_changelog_and_tests(package)
+    test_the_readme_has_a_short_example_that_a_test_runs(package)
+    test_a_plugin_has_one_entry_point(package)
+    test_ranges_between_packages_hold(package)
+    for suite in (False, True):
+        test_a_package_imports_only_what_it_declares(package, suite)
 
 
 def test_the_workspace_lists_each_package():

@@ -26,7 +26,18 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint directory atomically."""
+    """Write a checkpoint directory atomically; UserError when it cannot be written, and then nothing has changed."""
+    try:
+        _write_checkpoint(folder, checkpoint)
+    except (OSError, SafetensorError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise UserError(
+            f"checkpoint {folder} cannot be written: {said}; the earlier ones are whole. "
+            "Make room or mend the folder, and the same command goes on from the last"
+        ) from None
+
+
+def _write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with new_directory(folder) as incomplete:
         for name, tensors in checkpoint.groups.items():
             contiguous = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
@@ -133,7 +144,7 @@ def load_optimizer(
             state.setdefault(int(index), {})[field] = value
     first, groups = 0, []
     for group, size in zip(saved["groups"], saved["sizes"], strict=True):
-        betas = {"betas": tuple(group["betas"])} if "betas" in group else {}
-        groups.append({**group, **betas, "params": list(range(first, first + size))})
+        settings = {key: tuple(value) if isinstance(value, list) else value for key, value in group.items()}  # JSON
+        groups.append({**settings, "params": list(range(first, first + size))})
         first += size
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,4 +1,4 @@
-"""The command line: `goembed train | sample | evaluate | config | plugins | check | convert`.
+"""The command line: `goembed train | sample | evaluate | config | plugins | new | check | doctor | convert`.
 
 torch is imported by the commands that compute, so that help, listings and the errors of settings come at once; what
 needs settings at all is in `goembed_core.commands`.
@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -41,12 +42,15 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who reads has seen enough: `goembed plugins | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def dispatch(argv: list[str]) -> int:
     """Find the command and call it with its options, and with the rest of the words in their order."""
     options, rest = make_parser().parse_known_args(argv)
-    if rest and options.command in ("plugins", "convert"):
+    if rest and options.command in ("plugins", "convert", "new", "doctor"):
         raise ConfigError(f"unexpected {', '.join(map(repr, rest))}")
     if options.command == "plugins":
         return list_plugins(options)
@@ -62,6 +66,8 @@ def dispatch(argv: list[str]) -> int:
         "evaluate": commands.run_evaluate,
         "config": commands.run_config,
         "convert": commands.run_convert,
+        "new": commands.run_new,
+        "doctor": commands.run_doctor,
     }
     return run[options.command](options, rest)
 
@@ -99,6 +105,11 @@ def make_parser() -> argparse.ArgumentParser:
     convert.add_argument("name", metavar="NAME")
     convert.add_argument("source", metavar="IN", type=Path)
     convert.add_argument("target", metavar="OUT", type=Path)
+    new = add("new", "KIND NAME", "write a working package for a plugin of your own, goembed-NAME", False)
+    new.add_argument("kind", metavar="KIND", help="forward-model, encoder, denoiser, dataset or task")
+    new.add_argument("name", metavar="NAME", help="lower-case words joined by '-'")
+    doctor = add("doctor", "[--json]", "check this installation and machine, and say how to train on it", False)
+    doctor.add_argument("--json", action="store_true", help="as a JSON object")
     return parser
 
 
@@ -110,6 +121,8 @@ def list_plugins(options: argparse.Namespace) -> int:
         return 0
     for record in records:
         print(f"{record.name}  ({record})  {record.status}" + (f": {record.reason}" if record.reason else ""))
+        if record.remedy:
+            print(f"    -> {record.remedy}")
         for component in host().components:
             if component.plugin == record.name and record.status == "ok":
                 print(f"    {component.kind}:{component.name}" + (f"  {component.summary}" * bool(component.summary)))

@@ -7,9 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-from goembed_core.config import Resolved, dump_yaml, resolve, resolve_model, resolve_run, run_task
+from goembed_core.config import (
+    Resolved,
+    dump_yaml,
+    resolve,
+    resolve_model,
+    resolve_run,
+    run_task,
+    told_what_is_missing,
+)
 from goembed_core.config.describe import annotate, help_text
 from goembed_core.errors import ConfigError
+from goembed_core.launching import launch_options, train_words
 from goembed_core.plugins import Component, host
 
 
@@ -36,9 +45,8 @@ def launch(gpus: int, overrides: list[str]) -> int:
     """Replace this process by accelerate's launcher; the settings were checked already, once for all processes."""
     if gpus < 1:
         raise ConfigError(f"--gpus={gpus}: expected at least 1")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(gpus), "--num_machines", "1"]
-    command += ["--dynamo_backend", "no"] + ["--multi_gpu"] * (gpus > 1) + ["-m", "goembed_core.train", *overrides]
-    os.execv(sys.executable, command)
+    launcher = [sys.executable, "-m", "accelerate.commands.launch"]
+    os.execv(sys.executable, [*launcher, *launch_options(gpus), *train_words(overrides)])
 
 
 def run_sample(options: argparse.Namespace, words: list[str]) -> int:
@@ -99,6 +107,23 @@ def run_convert(options: argparse.Namespace, words: list[str]) -> int:
     return 0
 
 
+def run_new(options: argparse.Namespace, words: list[str]) -> int:
+    """Write a package for a plugin."""
+    from goembed_core.scaffold import new_package
+
+    created = new_package(options.kind, options.name)
+    print(f"wrote {created.folder}")
+    print("next:", *created.next_steps, sep="\n  ")
+    return 0
+
+
+def run_doctor(options: argparse.Namespace, words: list[str]) -> int:
+    """Check installation and machine; 1 when something is broken."""
+    from goembed_core import doctor
+
+    return doctor.report(options.json)
+
+
 def resolve_task(overrides: list[str]) -> Resolved:
     """Resolve, with a hint for a task's name given bare."""
     for word in overrides:
@@ -124,15 +149,17 @@ def split_task(overrides: list[str]) -> tuple[str | None, list[str]]:
 
 def sampled_component(run: Path | None, task: str | None) -> Component | None:
     """The task that would be sampled."""
-    name = run_task(run) if run else task
-    return host().get("task", name) if name else None
+    if run is None:
+        return host().get("task", task) if task else None
+    with told_what_is_missing(run):
+        return host().get("task", run_task(run))
 
 
 def warn_of_plugins() -> None:
     """A plugin that did not load is never passed over in silence."""
     for record in host().records:
         if record.status in ("failed", "duplicate"):
-            print(f"warning: plugin {record.name!r} ({record}) {record.status}: {record.reason}", file=sys.stderr)
+            print(f"warning: {record.told()}", file=sys.stderr)
 
 
 def print_tasks() -> None:

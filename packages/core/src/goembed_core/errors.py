@@ -15,7 +15,11 @@ class ConfigError(UserError):
 
 
 class PluginError(UserError):
-    """A plugin or component that is missing, broken or ambiguous."""
+    """A plugin or component that is missing, broken or ambiguous; with the remedy, where one is known."""
+
+    def __init__(self, message: str, remedy: str = ""):
+        super().__init__(message)
+        self.remedy = remedy
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".incomplete-"
+RETIRED = "retired"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -22,6 +23,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,20 +44,39 @@ def new_directory(path: Path) -> Iterator[Path]:
                 with open(file, "rb") as handle:
                     os.fsync(handle.fileno())
         if path.exists():
-            retired = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-retired"
+            retired = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}-{RETIRED}-{path.name}"
             os.replace(path, retired)
             os.replace(temporary, path)
             shutil.rmtree(retired)
         else:
             os.replace(temporary, path)
+        _sync_directory(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_incomplete(directory: Path) -> None:
-    """Delete what an interrupted writer left in a directory."""
+    """Delete what an interrupted writer left in a directory; what it had only moved aside goes back to its place."""
     for leftover in directory.glob(f"{TEMPORARY_PREFIX}*"):
+        _, retired, name = leftover.name.partition(f"-{RETIRED}-")
+        if retired and not (directory / name).exists():
+            os.replace(leftover, directory / name)
+            continue
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in the directory outlive a loss of power; a system that cannot is none the worse."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
 
 
 def sha256(path: Path) -> str:

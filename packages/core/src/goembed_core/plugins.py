@@ -12,64 +12,46 @@ import importlib
 import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 
 from goembed_core.errors import PluginError, did_you_mean
+from goembed_core.hooks import GROUP, KINDS, HookSpecs, Register, hookimpl, hookspec, signatures
 
-GROUP = "goembed"
-KINDS = ("forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "converter")
+__all__ = [
+    "FIRST_PARTY",
+    "GROUP",
+    "KINDS",
+    "Component",
+    "HookSpecs",
+    "PluginHost",
+    "PluginRecord",
+    "Register",
+    "build",
+    "describe",
+    "get",
+    "hookimpl",
+    "hookspec",
+    "host",
+    "spoken",
+]
 
 # Which package to install for what the project itself provides.
 FIRST_PARTY = {
     ("task", "gan_inversion"): "goembed-gan-inversion",
+    ("task", "posterior_check"): "goembed-posterior-check",
     ("task", "stylegan2"): "goembed-stylegan-synth",
+    ("forward-model", "linear"): "goembed-posterior-check",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
+    ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "images"): "goembed-image-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
 }
-
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
-
-
-@runtime_checkable
-class Register(Protocol):
-    """What a plugin's `goembed_register` is given; every reference is a string, `"module:attribute"`."""
-
-    def __call__(
-        self,
-        kind: str,
-        name: str,
-        target: str,
-        *,
-        config: str | None = None,
-        summary: str = "",
-        presets: str | None = None,
-        sample_config: str | None = None,
-    ) -> None:
-        """Register one component of a kind listed in `KINDS`.
-
-        **Arguments:**
-        - `target`: the class or function.
-        - `config`: the frozen pydantic model that `target` is built from, in a module that does not import torch.
-        - `presets`: tasks only; a dict of preset name to nested dict of settings.
-        - `sample_config`: tasks only; the settings of `goembed sample`.
-        """
-        ...
-
-
-class HookSpecs:
-    """The hooks a plugin can implement."""
-
-    @hookspec
-    def goembed_register(self, register: Register) -> None:
-        """Call `register` once for each component that the plugin provides."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +111,15 @@ class PluginRecord:
     status: str  # ok, failed, blocked or duplicate
     provides: tuple[str, ...] = ()  # "kind:name"
     reason: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         return f"{self.distribution or self.name} {self.version}".strip()
+
+    def told(self) -> str:
+        """Which plugin of which distribution and version, what became of it, why, and what to do."""
+        cause = "; ".join(text for text in (self.reason, self.remedy) if text)
+        return f"plugin {self.name!r} ({self}) {self.status}" + (f": {cause}" if cause else "")
 
 
 class PluginHost:
@@ -161,7 +149,7 @@ class PluginHost:
         for entry_point in importlib.metadata.entry_points(group=GROUP) if entry_points is None else entry_points:
             by_name.setdefault(entry_point.name, []).append(entry_point)
         for name in sorted(by_name):
-            self._load(name, by_name[name])
+            self._load(name, sorted(by_name[name], key=_distribution))
 
     def register_module(self, module: Any, name: str | None = None) -> PluginRecord:
         """Register a plugin by hand, for instance from a notebook; a second time under one name replaces the first."""
@@ -220,19 +208,17 @@ class PluginHost:
                 self._record(record, "blocked", "named in GOEMBED_DISABLE_PLUGINS")
         pairs = [(record, point) for record, point, by in zip(records, entry_points, blocked, strict=True) if not by]
         if len(pairs) > 1:
-            reason = (
-                f"plugin name {name!r} is claimed by {' and by '.join(str(record) for record, _ in pairs)}; "
-                f"uninstall one, or set GOEMBED_DISABLE_PLUGINS to one of the distributions"
-            )
+            reason = f"plugin name {name!r} is claimed by {' and by '.join(str(record) for record, _ in pairs)}"
+            remedy = "uninstall one, or set GOEMBED_DISABLE_PLUGINS to one of the distributions"
             for record, _ in pairs:
-                self._record(record, "duplicate", reason)
+                self._record(record, "duplicate", reason, remedy)
         for record, entry_point in pairs if len(pairs) == 1 else []:
             try:
                 _check_core_version(record, entry_point)
                 self._add(record, entry_point.load())
             # SystemExit: a module that exits when it is imported must not end the host either.
             except (Exception, SystemExit) as error:
-                self._record(record, "failed", describe(error), error)
+                self._record(record, "failed", describe(error), _remedy(record, error), error)
 
     def _add(self, record: PluginRecord, plugin: Any) -> None:
         """Register a plugin and collect what it provides; all or nothing."""
@@ -254,10 +240,13 @@ class PluginHost:
         provides = tuple(f"{component.kind}:{component.name}" for component in components)
         self.records.append(PluginRecord(record.name, record.distribution, record.version, "ok", provides))
 
-    def _record(self, record: PluginRecord, status: str, reason: str, error: BaseException | None = None) -> None:
+    def _record(
+        self, record: PluginRecord, status: str, reason: str, remedy: str = "", error: BaseException | None = None
+    ) -> None:
+        outcome = replace(record, status=status, reason=reason, remedy=remedy)
         if self._strict and status != "blocked":
-            raise PluginError(f"plugin {record.name!r} ({record}) {status}: {reason}") from error
-        self.records.append(PluginRecord(record.name, record.distribution, record.version, status, reason=reason))
+            raise PluginError(outcome.told()) from error
+        self.records.append(outcome)
 
     def _missing(self, kind: str, name: str) -> str:
         """Say what is registered, what failed, and which package would provide the name."""
@@ -274,7 +263,7 @@ class PluginHost:
             text += f"; it is part of {package}: `uv pip install {package}`"
         for record in self.records:
             if record.status != "ok":
-                text += f"; plugin {record.name!r} ({record}) {record.status}: {record.reason}"
+                text += f"; {record.told()}"
         return text
 
 
@@ -350,6 +339,16 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def _remedy(record: PluginRecord, error: BaseException) -> str:
+    """What to do about a plugin that failed."""
+    if isinstance(error, PluginError) and error.remedy:
+        return error.remedy
+    leave_out = f"or leave it out: GOEMBED_DISABLE_PLUGINS={record.name}"
+    if isinstance(error, pluggy.PluginValidationError):
+        return f"its authors have to write the hook as {' or '.join(signatures())}; update it, {leave_out}"
+    return f"update or reinstall it: uv pip install --reinstall {record.distribution}, {leave_out}"
+
+
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
         raise PluginError(f"kind {kind!r} is not one of {', '.join(KINDS)}{did_you_mean(kind, KINDS)}")
@@ -382,5 +381,6 @@ def _check_core_version(record: PluginRecord, entry_point: importlib.metadata.En
         applies = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if requirement.name == "goembed-core" and applies and not requirement.specifier.contains(found, True):
             raise PluginError(
-                f"{record} wants goembed-core{requirement.specifier}, found {found}; install versions that agree"
+                f"{record} wants goembed-core{requirement.specifier}, found {found}",
+                remedy=f"install versions that agree: uv pip install --upgrade goembed-core {record.distribution}",
             )

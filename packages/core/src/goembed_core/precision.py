@@ -39,6 +39,11 @@ def autocast(setting: str, device: torch.device | str) -> AbstractContextManager
     return torch.autocast(device.type, dtypes[precision]) if precision in dtypes else nullcontext()
 
 
+def at_least_float32(value: torch.Tensor) -> torch.Tensor:
+    """The value in float32, unless it has more digits already."""
+    return value if value.dtype == torch.float64 else value.float()
+
+
 def without_autocast(device: torch.device | str) -> AbstractContextManager:
     """`torch.autocast(enabled=False)`, and nothing on a device that has no autocast, such as meta."""
     kind = torch.device(device).type

@@ -21,8 +21,8 @@ def train(resolved: Resolved) -> None:
     config, began = resolved.config, time.monotonic()
     task = resolved.component.load()(config)
     state = process_state()
-    run = Run.start(config, state.is_main_process)
-    state.wait_for_everyone()
+    with state.main_process_first():  # so that the others find a whole run, not one that is being made
+        run = Run.start(config, state.is_main_process)
     task.train(run)
     if state.is_main_process:
         _finish(run, task.evaluate(run), time.monotonic() - began)

@@ -39,6 +39,7 @@ FREE_KEYS = (
     "train.micro_batch_size",
     "train.mixed_precision",
     "train.keep_checkpoints",
+    "train.on_nonfinite",
     "train.log_every_nimg",
     "train.preview_every_nimg",
     "train.checkpoint_every_nimg",

@@ -41,6 +41,21 @@ def select_views(tree: Any, index: slice) -> Any:
     return tree_map(lambda leaf: leaf[:, index], tree)
 
 
+def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
+    """Every tensor of a tree (dictionaries and lists too) by its path, such as `context.params.left`."""
+    if isinstance(tree, Tensor):
+        return {name: tree}
+    if isinstance(tree, dict):
+        parts = tree.items()
+    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        parts = zip(tree._fields, tree, strict=True)
+    elif isinstance(tree, tuple | list):
+        parts = enumerate(tree)
+    else:
+        return {}
+    return {k: v for key, part in parts for k, v in named_tensors(part, f"{name}.{key}" if name else str(key)).items()}
+
+
 def named_leaves(tree: Any, root: str) -> dict[str, Tensor]:
     """The tensors of a tree by name: `field`, `field.inner`, or `root` for a tree that is one tensor."""
     if tree is None:

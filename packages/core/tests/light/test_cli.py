@@ -170,7 +170,7 @@ def test_plugins_as_text_and_as_json(toy, capsys):
     cli.host.cache_clear()
     assert cli.main(["plugins"]) == 0
     out = capsys.readouterr().out
-    assert "broken  (goembed-broken 0.1.0)  failed: ZeroDivisionError: division by zero\n" in out
+    assert "broken  (goembed-broken 0.1.0)  failed: ZeroDivisionError: division by zero\n    -> update or " in out
     assert "toy  (goembed-toy 0.1.0)  ok\n    task:toy  a toy\n" in out
     assert cli.main(["plugins", "--json"]) == 0
     broken, working = json.loads(capsys.readouterr().out)
@@ -181,6 +181,8 @@ def test_plugins_as_text_and_as_json(toy, capsys):
         "status": "failed",
         "provides": [],
         "reason": "ZeroDivisionError: division by zero",
+        "remedy": "update or reinstall it: uv pip install --reinstall goembed-broken, or leave it out: "
+        "GOEMBED_DISABLE_PLUGINS=broken",
     }
     assert working["provides"][:2] == ["task:toy", "forward-model:blur"]
 

@@ -30,7 +30,7 @@ def model(config):
     model = models.build(config)
     for module in (model.dfm, model.regressor):
         module.eval().requires_grad_(False)
-    for network in (model.dfm.denoiser.network, model.regressor.denoiser.network):
-        for parameter in network.parameters():  # the head starts at zero, which would hide what a network is given
+    for network in (model.dfm.denoiser, model.regressor.network):
+        for parameter in network.parameters():  # a head near zero would hide what a network is given
             parameter.add_(0.05 * torch.randn_like(parameter))
     return model

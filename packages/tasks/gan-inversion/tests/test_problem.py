@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
-from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_gan_inversion.config import PatchConfig
-from goembed_gan_inversion.problem import LatentDenoiser, draw_scenes, make_context
+from goembed_gan_inversion.problem import draw_scenes, make_context
 from goembed_stylegan_synth.boxes import PatchBox
-from torch import nn
 
 
 def draw(model, items=range(6), psi=1.0, patch=None):
@@ -55,35 +53,10 @@ def test_a_context_of_ones_own_box(model):
     assert torch.equal(values[0, 8:14, 4:14], image[0, 0, 8:14, 4:14])
 
 
-class Constant(nn.Module):
-    """A network whose answer is one number."""
-
-    def __init__(self, size: int, value: float):
-        super().__init__()
-        self.size, self.value = size, value
-
-    def forward(self, context, noisy_target, timestep):
-        return torch.full((len(timestep), self.size), self.value)
-
-
-def test_the_network_speaks_in_standard_deviations_of_w(model):
-    forward_model, scene = model.forward_model, draw(model)
-    blank = Observations(torch.zeros_like(scene.target.values), scene.target.params)
-    t = torch.zeros(6, dtype=torch.long)
-    zero = LatentDenoiser(Constant(64, 0.0), forward_model, "w")(scene.context, blank, t)
-    assert torch.equal(zero, forward_model.w_avg.expand(6, -1))
-    one = LatentDenoiser(Constant(64, 1.0), forward_model, "w")(scene.context, blank, t)
-    assert torch.allclose(one - zero, forward_model.w_std.expand(6, -1), atol=1e-6)
-    mapped = LatentDenoiser(Constant(64, 0.7), forward_model, "z")(scene.context, blank, t)
-    assert torch.allclose(mapped, forward_model.mapping(torch.ones(6, 64)), atol=1e-5)  # only the direction counts
-    layers = LatentDenoiser(Constant(64 * forward_model.num_ws, 1.0), forward_model, "w+")(scene.context, blank, t)
-    assert layers.shape == (6, forward_model.num_ws, 64) and torch.allclose(layers[:, 3], one)
-
-
 def test_the_baseline_sees_no_target(model):
     scene = draw(model)
     latent, images = model.regressor(scene.context, scene.target.params)
-    assert torch.equal(model.forward_model(latent, scene.target.params), images)
+    assert torch.equal(model.space(latent, scene.target.params), images)
     other = scene.context._replace(values=scene.context.values.flip(0))
     assert torch.allclose(model.regressor(other, scene.target.params)[0], latent.flip(0), atol=1e-5)
     assert not torch.allclose(latent[0], latent[1], atol=1e-3)

@@ -97,7 +97,7 @@ def fails(capsys, *arguments: str) -> str:
         ("forward_model.weights=absent.safetensors", "no such file"),
         ("denoiser.height=64", "denoiser.height=64: the generator's images are 1 x 32 x 32 .*say denoiser.height=32"),
         ("denoiser.in_channels=7", "denoiser.in_channels=7: .*say denoiser.in_channels=3"),
-        ("space=w+", "denoiser.vector_dim=64: .*say denoiser.vector_dim=512"),
+        ("latent.space=w+", "denoiser.vector_dim=64: .*say denoiser.vector_dim=512"),
         ("patch.min_side=0.9", "min_side=0.9 is larger than max_side=0.5"),
         ("patch.max_side=2", "patch.max_side"),
         ("train.imges=5", "did you mean train.images"),

@@ -29,7 +29,7 @@ Precision = Annotated[Literal["auto", "no", "fp16", "bf16", "bf16-if-native"], B
 
 
 class OptimizerConfig(Config):
-    """Adam with decoupled weight decay, and its learning rate over the images seen."""
+    """Adam with decoupled weight decay, or Muon beside it, and the learning rates over the images seen."""
 
     lr: PositiveFloat = Field(description="learning rate after the warm-up")
     betas: tuple[Fraction, Fraction] = Field(default=(0.9, 0.999), description="decay of the two moments")
@@ -38,6 +38,12 @@ class OptimizerConfig(Config):
     warmup_nimg: NonNegativeInt = Field(default=0, description="images over which lr grows from 0")
     decay: Literal["constant", "cosine"] = Field(
         default="constant", description="lr after the warm-up; cosine ends at 0"
+    )
+    muon_lr: PositiveFloat | None = Field(
+        default=None, description="learning rate of Muon for hidden weight matrices; null for Adam alone"
+    )
+    muon_modules: tuple[str, ...] = Field(
+        default=("blocks",), description="Muon: modules whose matrices it updates; not the first or the last layers"
     )
 
 
@@ -69,6 +75,9 @@ class TrainConfig(Config):
     )
     evaluate_every_nimg: NonNegativeInt = Field(
         default=0, description="images between evaluations; 0 for only at the end"
+    )
+    on_nonfinite: Literal["stop", "skip"] = Field(
+        default="stop", description="a loss or gradient that is not finite: stop the run, or skip the step and count it"
     )
     trackers: list[str] = Field(default=[], description="Accelerate's names of trackers, such as tensorboard, wandb")
     threads: PositiveInt | None = Field(default=None, description="CPU threads; null for torch's own choice")

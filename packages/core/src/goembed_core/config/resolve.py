@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 from goembed_core.config.check import Given, check, section_model
@@ -75,9 +78,35 @@ def resolve(
 
 def resolve_run(run: Path, overrides: Sequence[str] = (), *, host: PluginHost | None = None) -> Resolved[TaskConfig]:
     """The settings of an earlier run, from its `config.yaml`, with overrides; the run's folder is where it lies now."""
-    resolved = resolve(None, [f"config={_config_file(run)}", *overrides], host=host)
+    with told_what_is_missing(run):
+        resolved = resolve(None, [f"config={_config_file(run)}", *overrides], host=host)
     moved = resolved.config.run.model_copy(update={"dir": run})
     return Resolved(resolved.config.model_copy(update={"run": moved}), resolved.provenance, resolved.component)
+
+
+@contextmanager
+def told_what_is_missing(run: Path) -> Iterator[None]:
+    """A component that is not there is told of with the plugins that made the run and are not installed now."""
+    try:
+        yield
+    except PluginError as error:
+        raise PluginError(f"{error}{_missing_plugins(run)}") from error
+
+
+def _missing_plugins(run: Path) -> str:
+    try:
+        made_by = json.loads((run / "environment.json").read_text())["plugins"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    found = {canonicalize_name(distribution.name) for distribution in importlib.metadata.distributions()}
+    text = ""
+    for name, version in made_by.items():
+        if canonicalize_name(name) not in found:
+            series = ".".join(version.split(".")[:2])
+            text += (
+                f"; {run} was made with {name} {version}, which is not installed: uv pip install '{name}=={series}.*'"
+            )
+    return text
 
 
 def run_task(run: Path) -> str:

@@ -25,13 +25,28 @@ class PatchConfig(Config):
         return self
 
 
+class LatentConfig(Config):
+    """What the network gives, and how it becomes w."""
+
+    space: Literal["w", "w+", "z", "z+"] = Field(
+        default="z",
+        description="w; one w a layer; z, which the generator's mapping makes w; or z and an offset from its w",
+    )
+    norm_penalty: NonNegativeFloat = Field(
+        default=0.01, description="z, z+: weight of (mean z^2 - 1)^2, as the mapping sees the direction of z alone"
+    )
+    offset_penalty: NonNegativeFloat = Field(
+        default=0.05, description="z+: weight of the mean squared offset, in standard deviations of w"
+    )
+
+
 class RefineConfig(Stage):
     """Refinement: a sample is the start of an optimisation of its latent against the visible patch."""
 
     steps: NonNegativeInt = Field(default=60, description="Adam steps; 0 for no refinement")
-    lr: PositiveFloat = Field(default=0.02, description="learning rate, in standard deviations of w")
+    lr: PositiveFloat = Field(default=0.1, description="learning rate, in standard deviations of w")
     prior: NonNegativeFloat = Field(
-        default=1e-3, description="weight of the squared distance from the sample, in standard deviations of w"
+        default=3e-3, description="weight of the squared distance from the sample, in standard deviations of w"
     )
 
 
@@ -67,23 +82,27 @@ class GANInversionConfig(TaskConfig):
     task: str = Field(default="gan_inversion", description="name of the task")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
     optimizer: OptimizerConfig = Field(
-        default=OptimizerConfig(lr=1.5e-3, betas=(0.9, 0.99), warmup_nimg=1_000, decay="cosine"),
+        default=OptimizerConfig(
+            lr=1.5e-3,
+            betas=(0.9, 0.99),
+            warmup_nimg=1_000,
+            decay="cosine",
+            muon_lr=0.02,
+            muon_modules=("qkv", "attention_out", "mlp_in", "mlp_out"),
+        ),
         description="optimiser of the denoiser and of the baseline",
     )
     forward_model: ComponentConfig = component("forward-model", "stylegan", params={"weights": "fashion32"})
     denoiser: ComponentConfig = component(
         "denoiser",
         "dit",
-        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64},
+        params={"in_channels": 3, "height": 32, "width": 32, "head": "vector", "vector_dim": 64, "head_std": 0.02},
         description="the network; its input is context, mask and noisy target, its output the latent",
     )
     initial: Path | None = Field(
         default=None, description="model directory (RUN/model) whose networks training starts from; null for new ones"
     )
-    space: Literal["w", "w+", "z"] = Field(
-        default="w",
-        description="what the network gives: w, or one w a layer, or z, which the generator's mapping makes w",
-    )
+    latent: LatentConfig = Field(default=LatentConfig(), description="the space of the signal")
     truncation_psi: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="truncation of the generator samples that are the data"
     )
@@ -123,7 +142,7 @@ class SampleConfig(Config):
 
 
 _QUICK: dict[str, Any] = {
-    "train": {"images": 56_000, "batch_size": 32, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
+    "train": {"images": 80_000, "batch_size": 64, "ema_halflife_nimg": 4_000, "checkpoint_every_nimg": 25_600,
               "log_every_nimg": 1_280, "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native"},
     "denoiser": {"patch_size": 8, "hidden_size": 192, "depth": 4, "num_heads": 3},
     "evaluate": {"refined_contexts": 128, "refined_posterior_contexts": 1, "steps_contexts": 200},
@@ -131,17 +150,17 @@ _QUICK: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": _QUICK,
-    # For a model to keep: the same, longer.
+    # The embedded model's: the same, longer.
     "embedded": _QUICK
     | {
-        "train": _QUICK["train"] | {"images": 1_000_000, "ema_halflife_nimg": 20_000, "preview_every_nimg": 102_400},
-        "evaluate": {},
+        "train": _QUICK["train"] | {"images": 448_000, "ema_halflife_nimg": 20_000, "preview_every_nimg": 102_400},
+        "evaluate": {"refined_contexts": 500, "refined_posterior_contexts": 2, "steps_contexts": 500},
     },
     # DFM supplement 2.3: FFHQ at 256 from weights given by path, trained at 64, psi = 0.5, Adam 2e-5, batch 4.
     "paper": {
         "train": {"images": 4_000_000, "batch_size": 4, "ema_halflife_nimg": 10_000, "preview_every_nimg": 50_000,
                   "clip_norm": 1.0, "checkpoint_every_nimg": 20_000},
-        "optimizer": {"lr": 2e-5, "betas": [0.9, 0.99], "warmup_nimg": 4_000, "decay": "constant"},
+        "optimizer": {"lr": 2e-5, "betas": [0.9, 0.99], "warmup_nimg": 4_000, "decay": "constant", "muon_lr": None},
         "forward_model": {"weights": "ffhq256.safetensors", "resolution": 64},
         "denoiser": {"size": "XL", "patch_size": 2, "in_channels": 7, "height": 64, "width": 64, "vector_dim": 512},
         "truncation_psi": 0.5,

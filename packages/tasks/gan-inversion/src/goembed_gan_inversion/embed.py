@@ -17,7 +17,7 @@ def embed(run: Run, destination: Path) -> None:
     """Write the networks of a run's model to `destination` as float16, with the settings they were trained under."""
     config = resolve_run(run.dir).config
     model = models.load(run.model)
-    networks = (model.dfm.denoiser.network, model.regressor.denoiser.network)
+    networks = (model.dfm.denoiser, model.regressor.network)
     models.save(destination, config, *networks, model.images_seen, torch.float16)
 
 

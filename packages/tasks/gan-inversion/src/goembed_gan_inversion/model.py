@@ -17,14 +17,15 @@ from goembed_core.schedule import NoiseSchedule
 from goembed_stylegan_synth.synthesis import StyleGANSynthesis
 from torch import nn
 
-from goembed_gan_inversion.config import GANInversionConfig, PatchConfig
-from goembed_gan_inversion.problem import LatentDenoiser, Regressor
+from goembed_gan_inversion.config import GANInversionConfig, LatentConfig, PatchConfig
+from goembed_gan_inversion.latents import LatentSpace, Regressor
 
 
 class Model(NamedTuple):
     """Everything that samples, and the facts that a reader needs to pose the same problem again."""
 
     forward_model: StyleGANSynthesis
+    space: LatentSpace
     dfm: DFM
     regressor: Regressor
     patch: PatchConfig
@@ -36,14 +37,14 @@ def build(config: GANInversionConfig) -> Model:
     """An untrained model; UserError when network and generator do not fit."""
     forward_model = config.forward_model.build()
     network, baseline = config.denoiser.build(), config.denoiser.build()
-    _require_fit(config, forward_model)
+    space = LatentSpace(forward_model, config.latent)
+    _require_fit(config, space)
     if config.initial is not None:
         parts, _ = from_pretrained(config.initial)
         load_modules({"network": network}, module_tensors({"network": parts["dfm"]}))
         load_modules({"network": baseline}, module_tensors({"network": parts["deterministic"]}))
     return _assemble(
-        forward_model, network, baseline, config.space, config.schedule, config.context_dropout, config.patch,
-        config.truncation_psi, 0,
+        space, network, baseline, config.schedule, config.context_dropout, config.patch, config.truncation_psi, 0
     )  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def save(
     facts = {
         "task": config.task,
         "images_seen": images_seen,
-        "space": config.space,
+        "latent": config.latent.model_dump(),
         "truncation_psi": config.truncation_psi,
         "patch": config.patch.model_dump(),
         "schedule": config.schedule.model_dump(),
@@ -79,9 +80,12 @@ def load(directory: Path | None, device: torch.device | str = "cpu") -> Model:
     parts, facts = from_pretrained(embedded() if directory is None else directory, device=device)
     if facts.get("task") != "gan_inversion":
         raise UserError(f"{directory} is a model of task {facts.get('task')!r}, not of 'gan_inversion'")
+    if "latent" not in facts:
+        raise UserError(f"model.json of {directory} names no latent space, so an earlier version wrote it; train again")
     return _assemble(
-        parts["generator"], parts["dfm"], parts["deterministic"], facts["space"], ScheduleConfig(**facts["schedule"]),
-        0.0, PatchConfig(**facts["patch"]), facts["truncation_psi"], facts["images_seen"],
+        LatentSpace(parts["generator"], LatentConfig(**facts["latent"])), parts["dfm"], parts["deterministic"],
+        ScheduleConfig(**facts["schedule"]), 0.0, PatchConfig(**facts["patch"]), facts["truncation_psi"],
+        facts["images_seen"],
     )  # fmt: skip
 
 
@@ -91,31 +95,31 @@ def embedded() -> Path:
 
 
 def _assemble(
-    forward_model: StyleGANSynthesis,
+    space: LatentSpace,
     network: nn.Module,
     baseline: nn.Module,
-    space: str,
     schedule: ScheduleConfig,
     context_dropout: float,
     patch: PatchConfig,
     truncation_psi: float,
     images_seen: int,
 ) -> Model:
-    denoiser = LatentDenoiser(network, forward_model, space)
-    dfm = DFM(forward_model, denoiser, NoiseSchedule(schedule), context_dropout=context_dropout)
-    regressor = Regressor(LatentDenoiser(baseline, forward_model, space), forward_model)
-    return Model(forward_model, dfm, regressor, patch, truncation_psi, images_seen)
+    dfm = DFM(
+        space, network, NoiseSchedule(schedule), context_dropout=context_dropout,
+        regularise=lambda signal, split, estimate: space.penalties(signal),
+    )  # fmt: skip
+    return Model(space.forward_model, space, dfm, Regressor(baseline, space), patch, truncation_psi, images_seen)
 
 
-def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -> None:
+def _require_fit(config: GANInversionConfig, space: LatentSpace) -> None:
     """The shapes that the generator asks of the denoiser's settings, all of them in one error."""
     settings: dict[str, Any] = config.denoiser.settings.model_dump()
-    dims = {"z": forward_model.z_dim, "w": forward_model.w_dim, "w+": forward_model.num_ws * forward_model.w_dim}
+    forward_model = space.forward_model
     wanted = {
         "in_channels": 2 * forward_model.img_channels + 1,  # masked image, mask, noisy target
         "height": forward_model.resolution,
         "width": forward_model.resolution,
-        "vector_dim": dims[config.space],
+        "vector_dim": space.size,
     }
     wrong = {key: value for key, value in wanted.items() if key in settings and settings[key] != value}
     if wrong:
@@ -123,5 +127,10 @@ def _require_fit(config: GANInversionConfig, forward_model: StyleGANSynthesis) -
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
         raise ConfigError(
             f"{given}: the generator's images are {forward_model.img_channels} x {forward_model.resolution} x "
-            f"{forward_model.resolution} and its latents of {dims[config.space]} numbers; say {needed}"
+            f"{forward_model.resolution} and its latents of {space.size} numbers; say {needed}"
+        )
+    if config.latent.space in ("z", "z+") and settings.get("head_std") == 0:
+        raise ConfigError(
+            f"denoiser.head_std=0: the network would start at z = 0, which has no direction for latent.space="
+            f"{config.latent.space}; say denoiser.head_std=0.02"
         )

@@ -64,7 +64,7 @@ class Solver:
                 sample = self.model.dfm.sample(part, whole, shape, sampler, self._random(rows, stream))
             if progress is not None:
                 progress(len(rows))
-            return Solutions(sample.signal.float(), sample.observation[:, 0].float())
+            return Solutions(self.model.space.latent(sample.signal), sample.observation[:, 0].float())
 
         return self._solve(context, solve)
 
@@ -76,8 +76,8 @@ class Solver:
         """The baseline's one answer to each context."""
 
         def solve(part: Observations, rows: range) -> Solutions:
-            latent, images = self.model.regressor(part, full_box(len(rows), 1, self.device))
-            return Solutions(latent, images[:, 0])
+            signal, images = self.model.regressor(part, full_box(len(rows), 1, self.device))
+            return Solutions(self.model.space.latent(signal), images[:, 0])
 
         with torch.no_grad():
             return self._solve(context, solve)

@@ -37,7 +37,7 @@ class GANInversion:
     def train(self, run: Run) -> None:
         """Train both networks on the same scenes; the run's model directory appears at the end."""
         config, model = self.config, self.model
-        networks = {"dfm": model.dfm.denoiser.network, "deterministic": model.regressor.denoiser.network}
+        networks = {"dfm": model.dfm.denoiser, "deterministic": model.regressor.network}
         plan = Plan(
             modules=networks,
             players={name: Player(network, config.optimizer) for name, network in networks.items()},
@@ -47,11 +47,11 @@ class GANInversion:
             ],
             prepare=self._draw,
             averaged=tuple(networks),
+            independent=True,
             preview=lambda images_seen, averaged: self._preview(run, images_seen, averaged),
         )
         trainer = Trainer(run, config.train, plan)
-        for part in (model.forward_model, model.dfm.denoiser, model.regressor.denoiser):
-            part.to(trainer.device)
+        model.space.to(trainer.device)
         averaged = trainer.train()
         if trainer.accelerator.is_main_process:
             models.save(run.model, config, averaged["dfm"], averaged["deterministic"], trainer.images_seen)
@@ -80,18 +80,19 @@ class GANInversion:
         return draw_scenes(self.model.forward_model, self.config.patch, self.config.truncation_psi, random)
 
     def _regression_loss(self, scene: Scene, random: ItemRandom) -> Terms:
-        _, images = self.model.regressor(scene.context, scene.target.params)
-        return Terms({"target": (images.float() - scene.target.values).square().mean()})
+        signal, images = self.model.regressor(scene.context, scene.target.params)
+        error = (images.float() - scene.target.values).square().mean()
+        return Terms({"target": error} | self.model.space.penalties(signal))
 
     def _preview(self, run: Run, images_seen: int, averaged: dict[str, nn.Module]) -> None:
-        training = self.model.dfm.denoiser.network
-        self.model.dfm.denoiser.network = averaged["dfm"]
+        training = self.model.dfm.denoiser
+        self.model.dfm.denoiser = averaged["dfm"]
         try:
             device = next(averaged["dfm"].parameters()).device
             solver = Solver(self.model, EVALUATION_SEED, self.config.evaluate.batch_size, device)
             preview(solver, self.config.sampler, run.samples / f"preview-{images_seen:09d}.png")
         finally:
-            self.model.dfm.denoiser.network = training
+            self.model.dfm.denoiser = training
 
     def _report(self, run: Run, solver: Solver, evaluation: Evaluation, shown: Gallery) -> None:
         environment = json.loads((run.dir / "environment.json").read_text())

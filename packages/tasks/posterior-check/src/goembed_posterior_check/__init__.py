@@ -1,0 +1,1 @@
+"""Samplers against exact posteriors."""
