@@ -49,7 +49,7 @@ from goembed_core.optimizers import (
     step_unless,
 )
 from goembed_core.plan import Batch, Phase, Plan, fresh_items
-from goembed_core.precision import choose_precision
+from goembed_core.precision import at_least_float32, choose_precision
 from goembed_core.processes import process_state, use_cpu
 from goembed_core.progress import ProgressLine, memory_mib
 from goembed_core.randomness import ItemRandom, global_state, restore_global_state
@@ -180,9 +180,7 @@ class Trainer:
         for batch, random in zip(batches, randoms, strict=True):
             with self.accelerator.autocast():
                 terms = phase.losses(batch, random)
-            losses = torch.stack(
-                [loss.float() if loss.dtype != torch.float64 else loss for loss in terms.losses.values()]
-            )
+            losses = torch.stack([at_least_float32(loss) for loss in terms.losses.values()])
             self.accelerator.backward(losses.sum() / len(batches))
             bad.append(~losses.detach().isfinite())
             logged.append({f"{phase.name}/{name}": v.detach() for name, v in (terms.losses | terms.statistics).items()})

@@ -47,10 +47,8 @@ def named_tensors(tree: Any, name: str = "") -> dict[str, Tensor]:
         return {name: tree}
     if isinstance(tree, dict):
         parts = tree.items()
-    elif isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        parts = zip(tree._fields, tree, strict=True)
     elif isinstance(tree, tuple | list):
-        parts = enumerate(tree)
+        parts = zip(getattr(tree, "_fields", range(len(tree))), tree, strict=True)
     else:
         return {}
     return {k: v for key, part in parts for k, v in named_tensors(part, f"{name}.{key}" if name else str(key)).items()}
