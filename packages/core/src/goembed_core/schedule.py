@@ -45,6 +45,11 @@ class NoiseSchedule:
         self._to(values.device)
         return self._signal[timestep].view(shape) * values + self._noise[timestep].view(shape) * noise
 
+    def observed_as(self, timestep: Int[Tensor, " batch"]) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+        """`√ᾱ_t`, and the variance `(1−ᾱ_t)/ᾱ_t` of the noise on `O_t / √ᾱ_t = O_0 + …`, one of each per item."""
+        self._to(timestep.device)
+        return self._signal[timestep], 1.0 / self._snr[timestep]
+
     def loss_weight(self, timestep: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """The weight of each item's loss.
 

@@ -53,6 +53,12 @@ def test_signals_of_another_size_are_refused(capsys, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_noise_levels_of_another_schedule_are_refused(capsys, tmp_path):
+    assert cli.main(["train", "task=posterior_check", f"run.dir={tmp_path / 'r'}", "schedule.num_timesteps=500"]) == 2
+    assert "mixture.schedule is squaredcos_cap_v2 of 1000 times, and schedule is" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
 def test_it_says_that_it_cannot_be_sampled_from(capsys, run):
     assert cli.main(["sample", str(run)]) == 2
     assert "cannot be sampled from" in capsys.readouterr().err

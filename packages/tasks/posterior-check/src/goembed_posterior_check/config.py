@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
 from goembed_core.config.solvers import SamplerConfig, ScheduleConfig
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 
 class LinearConfig(Config):
@@ -17,12 +17,20 @@ class LinearConfig(Config):
 
 
 class ProjectionMLPConfig(Config):
-    """A residual MLP on back-projected observations."""
+    """A residual MLP around the posterior mean of a standard normal signal."""
 
     dim: PositiveInt = Field(default=2, description="numbers of the signal")
-    hidden_size: PositiveInt = Field(default=256, description="width")
-    depth: PositiveInt = Field(default=4, description="number of residual blocks")
-    frequencies: PositiveInt = Field(default=32, description="sines, and as many cosines, that describe the timestep")
+    hidden_size: PositiveInt = Field(default=128, description="width")
+    depth: PositiveInt = Field(default=2, description="number of residual blocks")
+    time_frequencies: PositiveInt = Field(default=32, description="sines, and as many cosines, of the timestep")
+    fourier_features: NonNegativeInt = Field(default=32, description="sines, and as many cosines, of the mean")
+    fourier_scale: PositiveFloat = Field(
+        default=4.0,
+        description="their standard deviation in radians a unit of the signal: the finest detail is about 1/scale",
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(), description="the schedule that noises its target: tells noise levels from timesteps"
+    )
 
 
 class EvaluateConfig(Config):
@@ -45,7 +53,7 @@ class PosteriorCheckConfig(TaskConfig):
     task: str = Field(default="posterior_check", description="name of the task")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
     optimizer: OptimizerConfig = Field(
-        default=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), warmup_nimg=50_000, decay="cosine"),
+        default=OptimizerConfig(lr=6e-3, betas=(0.9, 0.99), warmup_nimg=50_000, decay="cosine"),
         description="optimiser of every network",
     )
     mixture: ComponentConfig = component(
@@ -57,8 +65,12 @@ class PosteriorCheckConfig(TaskConfig):
         params={"dim": 16},
         description="network of the 16-D Gaussian seen through 4-D projections",
     )
+    gaussian_every: PositiveInt = Field(
+        default=4,
+        description="steps of the mixture's networks to one of the Gaussian's, which are easier and cost more",
+    )
     schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(loss_weighting="snr", snr_cap=100.0), description="the noise schedule"
+        default=ScheduleConfig(loss_weighting="snr", snr_cap=4.0), description="the noise schedule"
     )
     sampler: SamplerConfig = Field(default=SamplerConfig(num_steps=20), description="the sampler that is judged")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
@@ -66,7 +78,7 @@ class PosteriorCheckConfig(TaskConfig):
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 1_024_000, "batch_size": 512, "ema_halflife_nimg": 100_000, "log_every_nimg": 51_200,
-                  "checkpoint_every_nimg": 1_024_000, "mixed_precision": "no"},
+        "train": {"images": 4_096_000, "batch_size": 2048, "ema_halflife_nimg": 100_000, "log_every_nimg": 204_800,
+                  "checkpoint_every_nimg": 4_096_000, "mixed_precision": "no"},
     },
 }  # fmt: skip

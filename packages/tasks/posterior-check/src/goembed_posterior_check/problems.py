@@ -15,6 +15,7 @@ from torch import Tensor
 from goembed_posterior_check.linear import LinearForward, Projection
 from goembed_posterior_check.mixture import GaussianMixture
 
+NOVEL = 4  # directions of the plane that the estimate has to explain besides the target
 VIEWS = 4  # of the Gaussian: together they show all of it
 
 
@@ -32,11 +33,17 @@ class Problem(NamedTuple):
 
 
 def draw_directions(problem: Problem, signal: Float[Tensor, "batch 2"], random: ItemRandom) -> Split:
-    """Context, target and novel: three random directions of the plane."""
-    params = directions(random.rand(3) * math.pi)
+    """Context and target: random directions of the plane; novel: four that are evenly spread, from a random one on.
+
+    All of the signal is then seen, as it is on average with a single novel view, whose noise training would have to
+    average out.
+    """
+    angle = random.rand(3) * math.pi
+    novel = angle[:, 2:] + torch.arange(NOVEL, device=angle.device) * math.pi / NOVEL
+    params = directions(torch.cat([angle[:, :2], novel], 1))
     values = problem.forward_model(signal, params)
-    parts = [Observations(values[:, i : i + 1], Projection(params.matrix[:, i : i + 1])) for i in range(3)]
-    return Split(*parts)
+    parts = (slice(0, 1), slice(1, 2), slice(2, None))
+    return Split(*(Observations(values[:, part], Projection(params.matrix[:, part])) for part in parts))
 
 
 def draw_views(problem: Problem, signal: Float[Tensor, "batch dim"], random: ItemRandom) -> Split:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from goembed_core.config import ConfigError
-from goembed_core.diffusion import DFM, Split, Terms, squared_error
+from goembed_core.diffusion import DFM, Terms, squared_error
 from goembed_core.errors import UserError
 from goembed_core.pretrained import Part, from_pretrained, save_pretrained
 from goembed_core.progress import duration
@@ -28,13 +28,6 @@ from goembed_posterior_check.pictures import compose
 from goembed_posterior_check.problems import VIEWS, Problem
 
 GAUSSIAN_DIM = 16
-
-
-class Batch(NamedTuple):
-    """What both problems show in a step."""
-
-    mixture: Split
-    gaussian: Split
 
 
 class Regressor(nn.Module):
@@ -63,6 +56,12 @@ class PosteriorCheck:
             dim = getattr(config, name).settings.model_dump().get("dim")
             if dim is not None and dim != problem.prior.dim:
                 raise ConfigError(f"{name}.dim={dim}: the signals of this problem have {problem.prior.dim} numbers")
+            own = getattr(getattr(config, name).settings, "schedule", config.schedule)
+            if (own.betas, own.num_timesteps) != (config.schedule.betas, config.schedule.num_timesteps):
+                raise ConfigError(
+                    f"{name}.schedule is {own.betas} of {own.num_timesteps} times, and schedule is "
+                    f"{config.schedule.betas} of {config.schedule.num_timesteps}: set both"
+                )
         torch.manual_seed(config.train.seed)  # initial weights
         self.networks = {
             f"{name}{role}": getattr(config, name).build() for role in ("", "_deterministic") for name in self.problems
@@ -75,15 +74,15 @@ class PosteriorCheck:
         for name, problem in self.problems.items():
             dfm = DFM(problem.forward_model, self.networks[name], schedule)
             regressor = Regressor(self.networks[f"{name}_deterministic"])
-            phases.append(Phase(name, name, _dfm_losses(dfm, name)))
-            phases.append(
-                Phase(f"{name}_deterministic", f"{name}_deterministic", _regression_losses(regressor, problem, name))
-            )
+            every = config.gaussian_every if name == "gaussian" else 1
+            phases += [
+                Phase(name, name, _dfm_losses(dfm, problem), every),
+                Phase(f"{name}_deterministic", f"{name}_deterministic", _regression_losses(regressor, problem), every),
+            ]
         plan = Plan(
             modules=self.networks,
             players={name: Player(network, config.optimizer) for name, network in self.networks.items()},
             phases=phases,
-            prepare=self._draw,
             averaged=tuple(self.networks),
             independent=True,
         )
@@ -115,9 +114,6 @@ class PosteriorCheck:
         """Refused: the samples are in the report."""
         raise UserError("task=posterior_check cannot be sampled from; its samples are in the report of a run")
 
-    def _draw(self, _: None, random: ItemRandom) -> Batch:
-        return Batch(*(problem.draw(random.stream(name)) for name, problem in self.problems.items()))
-
     def _report(self, run: Run, evaluation: Evaluation) -> None:
         environment = json.loads((run.dir / "environment.json").read_text())
         report = Report(
@@ -146,13 +142,13 @@ def problems() -> dict[str, Problem]:
     }
 
 
-def _dfm_losses(dfm: DFM, name: str):
-    return lambda batch, random: dfm.losses(getattr(batch, name), random)
+def _dfm_losses(dfm: DFM, problem: Problem):
+    return lambda _, random: dfm.losses(problem.draw(random.stream("signals")), random)
 
 
-def _regression_losses(regressor: Regressor, problem: Problem, name: str):
-    def losses(batch: Batch, random: ItemRandom) -> Terms:
-        context, target, novel = getattr(batch, name)
+def _regression_losses(regressor: Regressor, problem: Problem):
+    def losses(_: None, random: ItemRandom) -> Terms:
+        context, target, novel = problem.draw(random.stream("signals"))
         signal = regressor(context)
         terms = {"target": target, "novel": novel}
         return Terms({
