@@ -50,6 +50,7 @@ FIRST_PARTY = {
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "images"): "goembed-image-datasets",
+    ("dataset", "sprites"): "goembed-video-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
 }
 
