@@ -40,7 +40,7 @@ def test_the_context_is_the_same_whichever_future_comes(kind):
 
 @each_kind
 def test_every_future_is_as_probable_as_the_others_and_cannot_be_told_from_the_context(sets, kind):
-    clips, indices = sets[kind], torch.arange(2000)
+    clips, indices = sets[kind], torch.arange(1200)
     truth, probability = clips.truth(indices), clips.futures(indices[:300]).probability
     assert torch.allclose(probability.sum(1), torch.ones(300))
     frequency = F.one_hot(truth.mode, clips.num_modes).float()
@@ -49,25 +49,25 @@ def test_every_future_is_as_probable_as_the_others_and_cannot_be_told_from_the_c
     context = torch.cat(
         [F.avg_pool2d(clips.observations(part).values[:, 0], 4).flatten(1) for part in indices.split(500)]
     )
-    known = torch.cat([context, F.avg_pool2d(truth.mask, 4).flatten(1), torch.ones(2000, 1)], 1).double()
+    known = torch.cat([context, F.avg_pool2d(truth.mask, 4).flatten(1), torch.ones(1200, 1)], 1).double()
     wanted = frequency.double() - frequency.mean(0)
-    fitted = torch.linalg.lstsq(known[:1400], wanted[:1400]).solution
-    error = (known[1400:] @ fitted - wanted[1400:]).square().mean()
-    assert error > wanted[1400:].square().mean()  # a fit does worse than no fit
+    fitted = torch.linalg.lstsq(known[:800], wanted[:800]).solution
+    error = (known[800:] @ fitted - wanted[800:]).square().mean()
+    assert error > wanted[800:].square().mean()  # a fit does worse than no fit
 
 
 @each_kind
-@pytest.mark.parametrize("jitter_px", [0.0, 0.7])
-def test_frames_are_those_of_the_pixel_by_pixel_oracle(kind, jitter_px, painting):
+@pytest.mark.parametrize(("jitter_px", "moments"), [(0.0, (0.0, 0.3)), (0.7, (1.0,))])
+def test_frames_are_those_of_the_pixel_by_pixel_oracle(kind, jitter_px, moments, painting):
     clips = sprites(kind, size=16, step_px=2.6, jitter_px=jitter_px)
-    indices = torch.tensor([0, 5]) if kind != "mixed" else torch.arange(4)
+    indices = torch.tensor([0, 5, 9])
     drawn = clips._draw(indices)
     appearance = clips._appearance(drawn.random)
     mode = torch.arange(len(indices)) % 2
     signs = clips._signs_of(drawn, mode)
-    found = clips.frames(indices, mode, torch.tensor([[0.0, 1.0, 0.3]]).expand(len(indices), -1))
+    found = clips.frames(indices, mode, torch.tensor([moments]).expand(len(indices), -1))
     for item in range(len(indices)):
-        for view, moment in enumerate((0.0, 1.0, 0.3)):
+        for view, moment in enumerate(moments):
             expected = painting.paint(drawn.scene, appearance, signs, moment, item)
             assert torch.allclose(found[item, view], expected, atol=2e-5)
 
@@ -105,7 +105,7 @@ def test_the_bob_of_a_pendulum_goes_its_arc():
 @each_kind
 def test_objects_stay_within_the_frame(kind):
     clips = sprites(kind, jitter_px=2.0)
-    futures, truth = clips.futures(torch.arange(400)), clips.truth(torch.arange(400))
+    futures, truth = clips.futures(torch.arange(200)), clips.truth(torch.arange(200))
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     ends = futures.flow + torch.stack([columns, rows])
     outside = ((ends < -0.5) | (ends > 31.5)) & (truth.mask > 0.5)[:, None]
@@ -115,7 +115,7 @@ def test_objects_stay_within_the_frame(kind):
 
 def test_the_first_object_passes_in_front():
     clips = sprites("occlusion")
-    indices = torch.arange(400)
+    indices = torch.arange(200)
     flow, truth = clips.futures(indices).flow, clips.truth(indices)
     assert torch.equal(flow[:, 0], -flow[:, 1])
     both = (flow[:, 0, 0] < 0).flatten(1).any(1) & (flow[:, 0, 0] > 0).flatten(1).any(1)

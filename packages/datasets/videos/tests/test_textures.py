@@ -77,7 +77,7 @@ def test_a_folder_of_ones_own(tmp_path):
         sprites(tmp_path)
     (tmp_path / "b.jpg").unlink()
     (tmp_path / "c.mp4").write_bytes(b"no video at all" * 100)
-    with pytest.raises(UserError, match=r"c\.mp4: no frame can be decoded \(.*\); remove it or convert it"):
+    with pytest.raises(UserError, match=r"c\.mp4: cannot be read as a video \(Invalid data.*\); remove it or fetch"):
         sprites(tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from goembed_core.config import Config
@@ -51,4 +52,62 @@ class SpritesConfig(Config):
             raise ValueError(
                 f"jitter_px={self.jitter_px:g} is more than step_px={self.step_px:g}: objects would turn back"
             )
+        return self
+
+
+class VideosConfig(Config):
+    """Which clips there are, and which pairs of frames are drawn from them."""
+
+    path: Path | None = Field(
+        None,
+        description="Vimeo-90K as published, a folder of videos, a folder of folders of pictures, or one video; "
+        "left out: the folder videos in the one that the environment variable GOEMBED_DATA names",
+    )
+    layout: Literal["auto", "videos", "frames", "vimeo90k"] = Field(
+        "auto", description="what `path` holds; auto = Vimeo-90K by its lists, else videos, else pictures"
+    )
+    split: Literal["train", "test", "all"] = Field(
+        "train", description="train leaves out what is held out, test has only that; Vimeo-90K has lists of its own"
+    )
+    holdout_clips: float = Field(
+        0.1, ge=0, lt=1, description="share of the clips that are held out, chosen by their names; not of Vimeo-90K"
+    )
+    holdout_time: float = Field(
+        0.0, ge=0, lt=1, description="share of every other clip that is held out, its end; not of Vimeo-90K"
+    )
+    size: int = Field(64, ge=1, le=8192, description="side of the square frames")
+    crop: Literal["centre", "random"] = Field(
+        "centre", description="centre = the largest square; random = one of half the shorter side or more, per item"
+    )
+    frames: int = Field(3, ge=2, le=64, description="of an item: context (time 0), target (time 1), then those between")
+    window_frames: int = Field(6, ge=1, description="how many frames after the context the target may be, at most")
+    window_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="in place of `window_frames`: how much later it may be, in seconds"
+    )
+    stride: int = Field(1, ge=1, description="frames from one context to the next")
+    fps: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="frames a second of pictures, which `window_s` needs there"
+    )
+    cache: Literal["none", "memory"] = Field(
+        "none",
+        description="memory = every frame of the split is decoded once, when the set is opened, and kept cropped",
+    )
+    seed: int = Field(0, ge=0, description="of the frames that are drawn, and of random crops")
+    index: Path | None = Field(
+        None, description="a folder to keep what is known of each video in, so that it is looked through only once"
+    )
+    on_error: Literal["raise", "skip"] = Field(
+        "raise",
+        description="an unreadable clip: stop, or leave it out (decodes everything once when the set is opened)",
+    )
+
+    @model_validator(mode="after")
+    def _window_holds_the_frames(self) -> Self:
+        if self.window_s is None and self.window_frames < self.frames - 1:
+            raise ValueError(
+                f"frames={self.frames} do not fit in window_frames={self.window_frames}; expected "
+                f"window_frames of {self.frames - 1} or more, or fewer frames"
+            )
+        if self.cache == "memory" and self.crop == "random":
+            raise ValueError("cache=memory keeps frames as they are cropped, crop=random crops them anew; drop one")
         return self

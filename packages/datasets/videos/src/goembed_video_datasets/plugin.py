@@ -8,6 +8,13 @@ def goembed_register(register: Register) -> None:
     """Called by the plugin host."""
     register(
         "dataset",
+        "videos",
+        "goembed_video_datasets.videos:VideoDataset",
+        config="goembed_video_datasets.config:VideosConfig",
+        summary="pairs of frames of videos, folders of pictures or Vimeo-90K",
+    )
+    register(
+        "dataset",
         "sprites",
         "goembed_video_datasets.sprites:SpriteDataset",
         config="goembed_video_datasets.config:SpritesConfig",

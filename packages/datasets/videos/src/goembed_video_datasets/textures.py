@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from goembed_core.errors import UserError
 from goembed_core.randomness import ItemRandom
+from goembed_image_datasets.decode import SUFFIXES as IMAGE_SUFFIXES
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from goembed_video_datasets.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES, first_frame, read_picture
+from goembed_video_datasets.containers import VIDEO_SUFFIXES, first_frame
+from goembed_video_datasets.frames import read_picture
 
 SCALES = (2, 4, 8)  # shorter side of a picture, in windows
 STRIDE = 4  # pixels between windows
