@@ -20,7 +20,11 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Where a package is not called after its folder.
-NAMES = {"datasets/images": "goembed-image-datasets", "encoders/goembed": "goembed-encoder"}
+NAMES = {
+    "datasets/images": "goembed-image-datasets",
+    "datasets/videos": "goembed-video-datasets",
+    "encoders/goembed": "goembed-encoder",
+}
 SUITES = {"tests", "benchmarks"}  # may import what the workspace's dev group has
 
 

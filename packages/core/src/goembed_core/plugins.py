@@ -51,6 +51,8 @@ FIRST_PARTY = {
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "images"): "goembed-image-datasets",
+    ("dataset", "sprites"): "goembed-video-datasets",
+    ("dataset", "videos"): "goembed-video-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
 }
 
