@@ -23,7 +23,7 @@ class Splat(Function):
 
     @staticmethod
     def forward(mode: Mode, image: Tensor, flow: Tensor, metric: Tensor | None) -> tuple[Tensor, ...]:
-        """The values, and `inverse` (of the sum of weights), cells and importances of the pixels."""
+        """The values; then the inverse of the sum of weights, and cells and importances of the pixels."""
         frame, cells = Frame(*image.shape[2:]), locate(flow)
         counts = importance(mode, metric, cells, frame)
         pixels = image.flatten(2)
@@ -60,7 +60,8 @@ class Splat(Function):
             return None, None, None, None
         image, flow, metric, *rest = ctx.saved_tensors
         inputs = (image, flow) if metric is None else (image, flow, metric)
-        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+        if torch.is_grad_enabled():  # The gradient is to be differentiated itself.
+            # Views, as one input may have been computed from another, which is not for this function to count.
             inputs = tuple(part.view_as(part) for part in inputs)
             wanted = [part for part in inputs if part.requires_grad]
             found = iter(torch.autograd.grad(plain_splat(ctx.mode, *inputs), wanted, gradient, create_graph=True))
