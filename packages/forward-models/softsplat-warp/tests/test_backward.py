@@ -78,6 +78,14 @@ def test_pixels_that_are_covered_are_not_consistent():
     assert not consistent(broken, -after * motion)[0, 0, 0, 0]
 
 
+def test_pixels_that_leave_the_image_are_not_consistent():
+    forward = torch.zeros(1, 2, 4, 5)
+    forward[:, 0] = 0.5
+    expected = torch.ones(1, 1, 4, 5, dtype=torch.bool)
+    expected[..., -1] = False
+    assert torch.equal(consistent(forward, -forward), expected)
+
+
 def test_the_threshold_of_consistency_grows_with_the_flow():
     forward = torch.zeros(1, 2, 1, 40)
     forward[:, 0] = 10

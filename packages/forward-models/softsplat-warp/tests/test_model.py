@@ -165,10 +165,10 @@ def test_pull_push_is_differentiable_and_knows_constants():
 
 
 def test_motion_in_half_precision_is_placed_in_float32():
-    """At 200 pixels bfloat16 knows every other half pixel; the share of a motion is not rounded to it."""
+    """At 30 pixels bfloat16 knows eighths of a pixel; the share of a motion is not rounded to them."""
     colour = torch.linspace(-1, 1, 256).expand(1, 1, 4, 256)
     motion = torch.zeros(1, 2, 4, 256)
-    motion[:, 0] = 1.0
+    motion[:, 0] = 100.0
     signal, params = MovingImage(colour, motion, 0 * motion[:, :1]), WarpTime(torch.tensor([[0.3]]))
     expected = warp()(signal, params)
     half = signal._replace(motion=motion.bfloat16(), metric=signal.metric.bfloat16())

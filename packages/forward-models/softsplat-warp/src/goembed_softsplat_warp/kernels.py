@@ -23,7 +23,7 @@ class Splat(Function):
 
     @staticmethod
     def forward(mode: Mode, image: Tensor, flow: Tensor, metric: Tensor | None) -> tuple[Tensor, ...]:
-        """The values, and `inverse` (of the sum of weights), cells and importances of the pixels."""
+        """The values; then the inverse of the sum of weights, and cells and importances of the pixels."""
         frame, cells = Frame(*image.shape[2:]), locate(flow)
         counts = importance(mode, metric, cells, frame)
         pixels = image.flatten(2)
@@ -58,10 +58,18 @@ class Splat(Function):
     def backward(ctx: Any, gradient: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if gradient is None:
             return None, None, None, None
-        wanted = (ctx.needs_input_grad[1], any(ctx.needs_input_grad[2:]))
         image, flow, metric, *rest = ctx.saved_tensors
-        found = SplatGradient.apply(ctx.mode, wanted, gradient, image, flow, metric, *rest)
-        return None, found[0], found[1], None if metric is None else found[2]
+        inputs = (image, flow) if metric is None else (image, flow, metric)
+        if torch.is_grad_enabled():  # The gradient is to be differentiated itself.
+            # Views, as one input may have been computed from another, which is not for this function to count.
+            inputs = tuple(part.view_as(part) for part in inputs)
+            wanted = [part for part in inputs if part.requires_grad]
+            found = iter(torch.autograd.grad(plain_splat(ctx.mode, *inputs), wanted, gradient, create_graph=True))
+            found = tuple(next(found) if part.requires_grad else None for part in inputs)
+        else:
+            wanted = (ctx.needs_input_grad[1], any(ctx.needs_input_grad[2:]))
+            found = SplatGradient.apply(ctx.mode, wanted, gradient, image, flow, metric, *rest)
+        return None, *found[: len(inputs)], *([None] if metric is None else [])
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, mode: Mode, *tensors: Tensor | None) -> tuple[tuple[Tensor, ...], Any]:
@@ -70,7 +78,7 @@ class Splat(Function):
 
 
 class SplatGradient(Function):
-    """The gradients of `Splat` in image, flow and metric; its own derivatives are those of `plain_splat`."""
+    """The gradients of `Splat` in image, flow and metric; not differentiable, which `plain_splat` is."""
 
     @staticmethod
     def forward(
@@ -131,21 +139,7 @@ class SplatGradient(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mode, _, gradient, image, flow, metric, *rest = inputs
-        ctx.rest = len(rest)
-        ctx.save_for_backward(gradient, image, flow, metric)
-
-    @staticmethod
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, image, flow, metric = ctx.saved_tensors
-        inputs = (image, flow) if metric is None else (image, flow, metric)
-
-        def gradients(gradient: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return torch.func.vjp(lambda *given: plain_splat(ctx.mode, *given), *inputs)[1](gradient)
-
-        _, pull = torch.func.vjp(gradients, gradient, *inputs)
-        found = pull(upstream[: len(inputs)])
-        return None, None, *found, *([None] if metric is None else []), *([None] * ctx.rest)
+        pass
 
     @staticmethod
     def vmap(

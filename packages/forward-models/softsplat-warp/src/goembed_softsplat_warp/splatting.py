@@ -43,7 +43,7 @@ def splat(
 
     **Arguments:**
     - `flow`: in pixels, x (to the right) before y (downwards).
-    - `metric`: for linear and softmax alone; where pixels meet, those of larger metric show.
+    - `metric`: for linear and softmax alone; where pixels meet, those of larger metric show.  -inf is no weight.
 
     **Raises:** UserError for shapes that do not fit, a mode that there is not, and a metric that is missing or unused.
     """
