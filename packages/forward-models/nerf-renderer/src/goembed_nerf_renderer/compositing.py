@@ -41,7 +41,7 @@ def composite(
     values: Float[Tensor, "*rays samples c"],
     lengths: Float[Tensor, "*rays samples"],
 ) -> Composite:
-    """`C = Σ w_i c_i` with the weights of `compositing_weights`; differentiable twice in density, values and lengths."""
+    """`C = Σ w_i c_i` with the weights of `compositing_weights`; twice differentiable in density, values, lengths."""
     weights, opacity = compositing_weights(density, lengths)
     return Composite(accumulate(weights, values), weights, opacity)
 

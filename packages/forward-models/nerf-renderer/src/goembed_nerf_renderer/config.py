@@ -34,7 +34,7 @@ class RendererConfig(Config):
     proposal_samples: tuple[Samples, ...] = Field(
         default=(64,),
         max_length=4,
-        description="samples of each proposal before; of the field itself, without gradient, where there is no proposal",
+        description="samples of each proposal before that; without a proposal, of the field itself, without gradient",
     )
     padding: PositiveFloat = Field(
         default=0.01, description="share of the samples that go anywhere, whatever the proposal says"

@@ -73,7 +73,7 @@ def evaluate_where(
     directions: Float[Tensor, "batch n 3"] | None,
     wanted: Bool[Tensor, "batch n"],
 ) -> FieldSamples:
-    """The field at the wanted points, and zeros elsewhere; it is asked for as many as the item with most of them has."""
+    """The field at the wanted points, zeros elsewhere; it is asked for as many as the item with most of them has."""
     place = wanted.cumsum(1) - 1
     item, point = wanted.nonzero(as_tuple=True)
     most = max(1, int(wanted.sum(1).max()) if wanted.numel() else 0)

@@ -32,7 +32,7 @@ OWN_PROPOSALS = "the field's own proposals say where to sample; places of sample
 class VolumeRenderer(nn.Module):
     """`O = Σ_i T_i (1 − exp(−σ_i δ_i)) c_i` along the ray through each pixel (NeRF, eq. 3).
 
-    It knows nothing of who made the field.  Differentiable in the field and in the camera, not in the places of samples.
+    It knows nothing of who made the field.  Differentiable in field and camera, not in the places of samples.
     """
 
     def __init__(self, config: RendererConfig):
@@ -41,6 +41,8 @@ class VolumeRenderer(nn.Module):
         self.conformance = ForwardModelTraits(
             ignored_params=("image_size",),
             twice_differentiable=True,
+            compiles=True,
+            vmaps=not config.proposal_samples,  # searchsorted copies what vmap lays out otherwise, and warns
             expected_failures={"gradcheck": OWN_PROPOSALS, "second_gradient": OWN_PROPOSALS}
             if config.proposal_samples
             else {},
@@ -135,8 +137,8 @@ class VolumeRenderer(nn.Module):
             raise UserError(f"φ has pixels of shape {pixels}, expected ({batch}, {views}, ..., 2)")
         if proposals > len(self.config.proposal_samples):
             raise UserError(
-                f"{proposals} proposals, but proposal_samples={self.config.proposal_samples} has a number of samples for "
-                f"{len(self.config.proposal_samples)}: give it one for each"
+                f"{proposals} proposals, but proposal_samples={self.config.proposal_samples} says how to sample "
+                f"{len(self.config.proposal_samples)}: give it a number for each"
             )
         if random is not None and len(random) != batch:
             raise UserError(f"random numbers of {len(random)} items for {batch} signals: give one item per signal")
@@ -169,7 +171,7 @@ class VolumeRenderer(nn.Module):
         levels = []
         for number in range(len(numbers) - 1):
             given = number < len(proposals)
-            with nullcontext() if given else _without_gradient(rays.near.device):
+            with nullcontext() if given else torch.no_grad():
                 look = self._look(proposals[number] if given else field, edges, rays, number, occupancy, False)
             if given:
                 colour = look.samples.colour
@@ -284,11 +286,6 @@ def _require_samples(samples: FieldSamples, points: Float[Tensor, "batch rays sa
             raise UserError(
                 f"the field's {name} has shape {tuple(values.shape)}, expected {wanted} for φ of {batch} signals"
             )
-
-
-def _without_gradient(device: torch.device) -> torch.no_grad:
-    """No gradient, and no copies of weights in autocast's cache, which those with a gradient would get to use."""
-    return torch.no_grad()
 
 
 def _on(look: _Look, colour: Tensor, background: Tensor) -> Tensor:

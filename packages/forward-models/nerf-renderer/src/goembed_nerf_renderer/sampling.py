@@ -1,6 +1,6 @@
 """Where a ray is sampled: intervals that cover it without gaps, by distance or disparity, or by a proposal's weights.
 
-A ray is `s` in [0, 1] from near to far.  Its intervals are given by their edges, of which the first is 0 and the last 1.
+A ray is `s` in [0, 1] from near to far.  Its intervals are given by their edges; the first is 0 and the last 1.
 Places of samples have no gradient.
 """
 
@@ -58,8 +58,9 @@ def proposed_edges(
 ) -> Float[Tensor, "*rays new_edges"]:
     """Edges of `count` intervals that hold equal shares of a proposal's weights (inverse of the piecewise linear CDF).
 
-    The weights are first spread to the neighbours, `(max(w_{i−1}, w_i) + max(w_i, w_{i+1})) / 2`, as the edge of a thing
-    may lie just beside a sample that met it (mip-NeRF, §3.1), and made a distribution.  Of that, `padding` is even.
+    The weights are first spread to the neighbours, `(max(w_{i−1}, w_i) + max(w_i, w_{i+1})) / 2`, as the edge of a
+    thing may lie just beside a sample that met it (mip-NeRF, §3.1), and made a distribution.  Of that, `padding` is
+    even.
     """
     with without_autocast(weights.device):
         weights = weights.detach()

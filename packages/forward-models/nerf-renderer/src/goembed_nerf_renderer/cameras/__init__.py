@@ -1,7 +1,7 @@
 """Cameras: one convention within the project, and what turns those of others into it.
 
-A camera looks along z, with x to the right and y down (OpenCV); poses are camera to world; intrinsics are in pixels, and
-pixel (0, 0) has its centre at (0.5, 0.5).
+A camera looks along z, with x to the right and y down (OpenCV); poses are camera to world; intrinsics are in pixels,
+and pixel (0, 0) has its centre at (0.5, 0.5).
 """
 
 from goembed_nerf_renderer.cameras.colmap import from_colmap, to_colmap

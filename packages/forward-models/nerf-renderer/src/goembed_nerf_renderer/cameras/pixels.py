@@ -114,7 +114,7 @@ def _take(
 ) -> Observations:
     """Values and positions of some pixels."""
     values, params = observations
-    batch, views, channels, height, width = values.shape
+    batch, views, channels, _, width = values.shape
     shape = x.shape[2:]
     index = (y * width + x).flatten(2).to(values.device)
     taken = values.flatten(3).gather(3, index[:, :, None].expand(-1, -1, channels, -1))
