@@ -41,7 +41,7 @@ class VolumeRenderer(nn.Module):
         self.conformance = ForwardModelTraits(
             ignored_params=("image_size",),
             twice_differentiable=True,
-            compiles=True,
+            compiles=config.chunk_points is None,
             vmaps=not config.proposal_samples,  # searchsorted copies what vmap lays out otherwise, and warns
             expected_failures={"gradcheck": OWN_PROPOSALS, "second_gradient": OWN_PROPOSALS}
             if config.proposal_samples

@@ -170,7 +170,7 @@ def _at_unit_depth(camera: Camera, pixels: Tensor) -> Float[Tensor, "batch views
 
 def _rotate(camera: Camera, local: Tensor) -> Tensor:
     """Directions of the camera's frame in the world's."""
-    return (local.flatten(2, -2) @ camera.camera_to_world[..., :3, :3].mT).reshape(local.shape)
+    return torch.einsum("bvij,bv...j->bv...i", camera.camera_to_world[..., :3, :3], local)
 
 
 def _per_view(values: Float[Tensor, "batch views c"], dim: int) -> Tensor:
