@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from goembed_core.trees import select_items
+from goembed_nerf_renderer.fields import ProposedField
 
 
 def render(model, field, params):
@@ -30,9 +33,10 @@ def ray(config, field, origin, direction, background):
     near, far = bounds(config, origin, direction)
     counts = [*config.proposal_samples, config.samples]
     edges = np.linspace(0, 1, counts[0] + 1)
-    for count in counts[1:]:
-        _, weights, _ = march(config, field, origin, direction, edges, near, far)
-        edges = resample(edges, weights, count, config.padding)
+    field, proposals = field if isinstance(field, ProposedField) else (field, [field] * len(counts))
+    for proposal, count in zip(proposals, counts[1:], strict=False):
+        _, weights, _ = march(config, proposal, origin, direction, edges, near, far)
+        edges = resample(edges, weights, count, config.padding, config.sharpness)
     colours, weights, transmittance = march(config, field, origin, direction, edges, near, far)
     return weights @ colours + transmittance * background
 
@@ -56,22 +60,23 @@ def distance(config, s, near, far):
 def march(config, field, origin, direction, edges, near, far):
     """Colours and weights of the samples, and what comes through all of them."""
     transmittance, colours, weights = 1.0, [], []
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         point = origin + distance(config, 0.5 * (low + high), near, far) * direction
         sample = field(torch.from_numpy(point)[None, None], torch.from_numpy(direction)[None, None])
         length = distance(config, high, near, far) - distance(config, low, near, far)
         passes = np.exp(-float(sample.density[0, 0]) * length)
-        colours.append(sample.colour[0, 0].numpy())
+        colours.append(np.zeros(3) if sample.colour is None else sample.colour[0, 0].numpy())
         weights.append(transmittance * (1 - passes))
         transmittance *= passes
     return np.array(colours), np.array(weights), transmittance
 
 
-def resample(edges, weights, count, padding):
-    """Edges with equal shares of the weights, each of which was spread to its neighbours."""
+def resample(edges, weights, count, padding, sharpness):
+    """Edges with equal shares of a power of the weights, each of which was spread to its neighbours."""
     outer = np.array([weights[0], *weights, weights[-1]])
     spread = [0.5 * (max(outer[i : i + 2]) + max(outer[i + 1 : i + 3])) for i in range(len(weights))]
     lengths = np.diff(edges)
+    spread = [(weight / length) ** sharpness * length for weight, length in zip(spread, lengths, strict=True)]
     share = np.array(spread) / sum(spread) if sum(spread) > 1e-6 else lengths
     cdf = np.array([0, *np.cumsum((share + padding * lengths) / (1 + padding))])
     return np.interp(np.linspace(0, 1, count + 1), cdf, edges)

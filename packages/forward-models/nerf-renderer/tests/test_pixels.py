@@ -92,8 +92,8 @@ def test_what_is_no_whole_image_is_refused(seen):
 
 def test_patches_and_rays_are_rendered_as_within_the_whole(new_cameras):
     model = VolumeRenderer(RendererConfig(samples=8, proposal_samples=(8,))).double()
-    field = model.example(2, torch.Generator().manual_seed(0))[0]
-    field = type(field)(*(leaf.double() for leaf in field))
+    signal, _ = model.example(2, torch.Generator().manual_seed(0))
+    field = type(signal.field)(*(leaf.double() for leaf in signal.field))
     params = whole_image(new_cameras(), 6, 8)
     image = Observations(model(field, params), params)
     for part in (random_patch(image, 3, 2, ItemRandom(0, [0, 1])), random_pixels(image, 5, ItemRandom(0, [0, 1]))):

@@ -14,13 +14,13 @@ def make_weights(rays=7, samples=12, seed=0):
     return edges, weights
 
 
-@pytest.mark.parametrize("count", [1, 5, 40])
-def test_edges_hold_equal_shares_of_the_weights(oracle, count):
+@pytest.mark.parametrize("count,sharpness", [(1, 1.0), (5, 1.0), (40, 0.5), (7, 0.3)])
+def test_edges_hold_equal_shares_of_the_weights(oracle, count, sharpness):
     edges, weights = make_weights()
-    found = proposed_edges(edges, weights, count, 0.01)
+    found = proposed_edges(edges, weights, count, 0.01, sharpness)
     assert found.shape == (7, count + 1)
     for ray in range(7):
-        expected = oracle.resample(edges[ray].numpy(), weights[ray].numpy(), count, 0.01)
+        expected = oracle.resample(edges[ray].numpy(), weights[ray].numpy(), count, 0.01, sharpness)
         np.testing.assert_allclose(found[ray].numpy(), expected, atol=1e-12)
     assert (found.diff(dim=-1) > 0).all()
     assert (found[:, 0] == 0).all() and (found[:, -1] == 1).all()

@@ -39,6 +39,9 @@ class RendererConfig(Config):
     padding: PositiveFloat = Field(
         default=0.01, description="share of the samples that go anywhere, whatever the proposal says"
     )
+    sharpness: PositiveFloat = Field(
+        default=0.5, le=1, description="samples go where a proposal's weights are, to this power; 1 as in NeRF"
+    )
     spacing: Literal["linear", "disparity"] = Field(
         default="linear", description="samples are spread evenly in distance, or in one over the distance"
     )

@@ -43,13 +43,13 @@ class ProposedField(NamedTuple):
 class GaussianField(NamedTuple):
     """`σ(x) = Σ_k density_k exp(−|x − centre_k|² / 2 scale_k²)`; the colour is their mean, weighted by density.
 
-    `density` and `scale` are positive.
+    `density` and `scale` are positive.  Without colour it is a proposal.
     """
 
     centre: Float[Tensor, "batch k 3"]
     scale: Float[Tensor, "batch k"]
     density: Float[Tensor, "batch k"]
-    colour: Float[Tensor, "batch k 3"]
+    colour: Float[Tensor, "batch k 3"] | None
 
     def __call__(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
@@ -58,7 +58,8 @@ class GaussianField(NamedTuple):
         require_points(points, self.centre)
         square = (points[:, :, None] - self.centre[:, None]).square().sum(-1)
         exponents = -0.5 * square / self.scale.square()[:, None] + self.density.log()[:, None]
-        return FieldSamples(exponents.exp().sum(-1), exponents.softmax(-1) @ self.colour)
+        colour = None if self.colour is None else exponents.softmax(-1) @ self.colour
+        return FieldSamples(exponents.exp().sum(-1), colour)
 
 
 class SphereField(NamedTuple):

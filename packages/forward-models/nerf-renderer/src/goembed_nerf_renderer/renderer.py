@@ -26,8 +26,6 @@ from goembed_nerf_renderer.occupancy import OccupancyGrid, evaluate_sparsely
 from goembed_nerf_renderer.rendering import Level, Rendering
 from goembed_nerf_renderer.sampling import Segment, box_segment, even_edges, places, proposed_edges, to_distance
 
-OWN_PROPOSALS = "the field's own proposals say where to sample; places of samples have no gradient"
-
 
 class VolumeRenderer(nn.Module):
     """`O = Σ_i T_i (1 − exp(−σ_i δ_i)) c_i` along the ray through each pixel (NeRF, eq. 3).
@@ -38,21 +36,20 @@ class VolumeRenderer(nn.Module):
     def __init__(self, config: RendererConfig):
         super().__init__()
         self.config = config
+        numbers = range(len(config.proposal_samples))
         self.conformance = ForwardModelTraits(
+            not_differentiable=tuple(
+                f"proposals.{n}.{leaf}" for n in numbers for leaf in ("centre", "scale", "density")
+            ),
             ignored_params=("image_size",),
             twice_differentiable=True,
             compiles=config.chunk_points is None,
-            vmaps=not config.proposal_samples,  # searchsorted copies what vmap lays out otherwise, and warns
-            expected_failures={"gradcheck": OWN_PROPOSALS, "second_gradient": OWN_PROPOSALS}
-            if config.proposal_samples
-            else {},
+            vmaps=not numbers,  # searchsorted copies what vmap lays out otherwise, and warns
         )
         if config.background == "learned":
             self.background = nn.Parameter(torch.full((3,), 0.5))
         else:
             self.register_buffer("background", torch.full((3,), float(config.background == "white")), persistent=False)
-        box = config.box
-        self.register_buffer("box", None if box is None else torch.tensor([box.low, box.high]), persistent=False)
 
     def forward(
         self, signal: RadianceField | ProposedField, params: PosedPixels
@@ -109,21 +106,23 @@ class VolumeRenderer(nn.Module):
             rendering = concatenate(rendered, 1)
         return _in_images(rendering, views, shape)
 
-    def example(self, batch_size: int, generator: torch.Generator) -> tuple[GaussianField, PosedPixels]:
-        """Fields of two blobs near the origin, seen by two small cameras around it."""
+    def example(self, batch_size: int, generator: torch.Generator) -> tuple[GaussianField | ProposedField, PosedPixels]:
+        """Fields of two blobs near the origin, with all proposals, seen by two small cameras around it."""
 
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand(batch_size, *shape, generator=generator)
 
-        field = GaussianField(
-            uniform(-0.5, 0.5, 2, 3), uniform(0.3, 0.6, 2), uniform(0.5, 2.0, 2), uniform(0.1, 0.9, 2, 3)
-        )
+        def blobs() -> GaussianField:
+            return GaussianField(uniform(-0.5, 0.5, 2, 3), uniform(0.3, 0.6, 2), uniform(0.5, 2.0, 2), None)
+
+        field = blobs()._replace(colour=uniform(0.1, 0.9, 2, 3))
+        proposals = tuple(blobs() for _ in self.config.proposal_samples)
         middle = 0.5 * (self.config.near + min(self.config.far, self.config.near + 6))
         positions = F.normalize(torch.randn(batch_size, 2, 3, generator=generator), dim=-1) * middle
         pose = look_at(positions, torch.zeros(3), torch.tensor([0.0, 0.02, 1.0]))
         focal = uniform(3.0, 5.0, 2)
         intrinsics = make_intrinsics(focal, focal, uniform(1.6, 2.4, 2), uniform(1.2, 1.8, 2))
-        return field, whole_image(Camera(pose, intrinsics), 3, 4)
+        return ProposedField(field, proposals) if proposals else field, whole_image(Camera(pose, intrinsics), 3, 4)
 
     def _require(
         self, params: PosedPixels, proposals: int, random: ItemRandom | None
@@ -149,8 +148,8 @@ class VolumeRenderer(nn.Module):
         origins, directions = (leaf.flatten(1, -2) for leaf in camera_rays(params.camera, params.pixels))
         near, far = (torch.full_like(origins[..., 0], end) for end in (self.config.near, self.config.far))
         segment = Segment(near, far)
-        if self.box is not None:
-            low, high = self.box.to(origins)
+        if (box := self.config.box) is not None:
+            low, high = origins.new_tensor(box.low), origins.new_tensor(box.high)  # in the rays' own precision
             with torch.no_grad():
                 segment = box_segment(origins, directions, low, high, segment)
         behind = self.background if background is None else background
@@ -179,7 +178,8 @@ class VolumeRenderer(nn.Module):
                     None if colour is None else _on(look, colour.unflatten(1, look.weights.shape[1:]), rays.background)
                 )
                 levels.append(Level(edges, look.weights, seen))
-            edges = proposed_edges(edges, look.weights, numbers[number + 1], self.config.padding)
+            wanted, padding, sharpness = numbers[number + 1], self.config.padding, self.config.sharpness
+            edges = proposed_edges(edges, look.weights, wanted, padding, sharpness)
 
         look = self._look(field, edges, rays, len(numbers) - 1, occupancy, normals)
         if look.samples.colour is None:

@@ -54,9 +54,17 @@ def even_edges(rays: Float[Tensor, "*rays"], count: int) -> Float[Tensor, "*rays
 
 @torch.no_grad()
 def proposed_edges(
-    edges: Float[Tensor, "*rays edges"], weights: Float[Tensor, "*rays samples"], count: int, padding: float
+    edges: Float[Tensor, "*rays edges"],
+    weights: Float[Tensor, "*rays samples"],
+    count: int,
+    padding: float,
+    sharpness: float = 1.0,
 ) -> Float[Tensor, "*rays new_edges"]:
     """Edges of `count` intervals that hold equal shares of a proposal's weights (inverse of the piecewise linear CDF).
+
+    As many samples per length `ρ` go where the weight per length is `w` as `w` to the power of `sharpness`.  Where the
+    error of an interval goes with its length, `∫ w / ρ` is least for 1/2; where with its square, `∫ w / ρ²` for 1/3.
+    NeRF has 1, which leaves too few for what shines through from behind.
 
     The weights are first spread to the neighbours, `(max(w_{i−1}, w_i) + max(w_i, w_{i+1})) / 2`, as the edge of a
     thing may lie just beside a sample that met it (mip-NeRF, §3.1), and made a distribution.  Of that, `padding` is
@@ -68,6 +76,7 @@ def proposed_edges(
         larger = torch.maximum(outer[..., :-1], outer[..., 1:])
         weights = 0.5 * (larger[..., :-1] + larger[..., 1:])
         lengths = edges[..., 1:] - edges[..., :-1]
+        weights = weights**sharpness * lengths ** (1 - sharpness)
         total = weights.sum(-1, keepdim=True)
         share = torch.where(total > 1e-6, weights / total.clamp(min=1e-6), lengths)  # nothing was met: evenly
         share = (share + padding * lengths) / (1 + padding)
