@@ -45,6 +45,7 @@ FIRST_PARTY = {
     ("task", "posterior_check"): "goembed-posterior-check",
     ("task", "stylegan2"): "goembed-stylegan-synth",
     ("forward-model", "linear"): "goembed-posterior-check",
+    ("forward-model", "nerf-renderer"): "goembed-nerf-renderer",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
