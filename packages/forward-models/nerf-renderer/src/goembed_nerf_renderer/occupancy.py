@@ -19,17 +19,22 @@ BLOCK = 16  # samples of a ray that are looked at before those that are done are
 class OccupancyGrid(NamedTuple):
     """Which cells of a box hold anything; outside of the box nothing is known, and all is looked at."""
 
-    occupied: Bool[Tensor, "batch x y z"]
+    cells: Bool[Tensor, "batch x y z"]  # with a border, which is True, around those of the box
     low: Float[Tensor, "batch 3"]
     high: Float[Tensor, "batch 3"]
 
+    @property
+    def occupied(self) -> Bool[Tensor, "batch x y z"]:
+        """The cells of the box."""
+        return self.cells[:, 1:-1, 1:-1, 1:-1]
+
     def contains(self, points: Float[Tensor, "batch n 3"]) -> Bool[Tensor, "batch n"]:
         """Whether there may be anything at points of the world."""
-        side = self.occupied.shape[1]
-        cell = ((points - self.low[:, None]) / (self.high - self.low)[:, None] * side).floor()
-        outside = ((cell < 0) | (cell >= side)).any(-1)
-        x, y, z = cell.clamp(0, side - 1).long().unbind(-1)
-        return self.occupied.flatten(1).gather(1, (x * side + y) * side + z) | outside
+        side = self.cells.shape[1]
+        scale = (side - 2) / (self.high - self.low)
+        place = torch.addcmul((1 - self.low * scale)[:, None], points, scale[:, None])
+        x, y, z = place.clamp_(0, side - 1).long().unbind(-1)
+        return self.cells.flatten(1).gather(1, (x * side + y) * side + z)
 
 
 @torch.no_grad()
@@ -54,7 +59,7 @@ def occupancy_grid(
     centres = _lattice(field, low, high, (torch.arange(resolution) + 0.5) / resolution, chunk_points)
     largest = torch.maximum(F.max_pool3d(corners[:, None], 2, stride=1), centres[:, None])
     occupied = F.max_pool3d(largest, 3, stride=1, padding=1)[:, 0] > min_density
-    return OccupancyGrid(occupied, low, high)
+    return OccupancyGrid(F.pad(occupied, (1,) * 6, value=True), low, high)
 
 
 def _lattice(field: RadianceField, low: Tensor, high: Tensor, ticks: Tensor, chunk_points: int) -> Tensor:
@@ -110,8 +115,9 @@ def evaluate_sparsely(
     limit = -math.log(min_transmittance) if min_transmittance > 0 else math.inf
     depth = torch.zeros_like(lengths[..., 0])
     blocks = []
-    for start in range(0, points.shape[2], BLOCK):
-        part = slice(start, start + BLOCK)
+    step = BLOCK if min_transmittance > 0 else points.shape[2]
+    for start in range(0, points.shape[2], step):
+        part = slice(start, start + step)
         wanted = (lengths[..., part] > 0) & (depth < limit)[..., None]
         flat = points[:, :, part].flatten(1, 2)
         if occupancy is not None:
