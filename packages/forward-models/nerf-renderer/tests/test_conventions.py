@@ -9,6 +9,7 @@ import pytest
 import torch
 from goembed_core.errors import UserError
 from goembed_nerf_renderer.cameras import (
+    Camera,
     camera_rays,
     from_colmap,
     from_llff,
@@ -22,6 +23,8 @@ from goembed_nerf_renderer.cameras import (
     to_opengl,
     to_pytorch3d,
     to_realestate10k,
+    unproject,
+    whole_image,
 )
 from goembed_nerf_renderer.cameras.conventions import PyTorch3DCamera, RealEstateCamera
 
@@ -236,3 +239,39 @@ def test_the_silhouettes_of_a_real_scene_meet():
     assert (extent > 0.8).all() and (extent < 2.7).all()
     upside_down = camera._replace(camera_to_world=poses)
     assert len(hull(upside_down)) < 0.1 * len(found)
+
+
+@pytest.mark.skipif("GOEMBED_DATA" not in os.environ, reason="needs the real scene llff_fern, in $GOEMBED_DATA")
+def test_the_photographs_of_a_real_scene_agree():
+    """A plane sweep: at the best of 24 depths, neighbours show what one photograph does; turned, they do not."""
+    from PIL import Image
+
+    folder, width, height, ours, others = Path(os.environ["GOEMBED_DATA"]) / "llff_fern", 84, 63, 10, (8, 9, 11, 12)
+    camera, bounds = from_llff(torch.from_numpy(np.load(folder / "poses_bounds.npy")).float()[None], width, height)
+    require_cameras(camera)
+    photographs = {}
+    for number, path in enumerate(sorted((folder / "images_8").iterdir())):
+        if number in (ours, *others):
+            small = Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BOX)
+            photographs[number] = torch.from_numpy(np.array(small)).float().movedim(2, 0) / 255
+
+    def disagreement(camera):
+        views = {number: Camera(*(leaf[:, [number]] for leaf in camera)) for number in photographs}
+        pixels = whole_image(views[ours], height, width).pixels
+        errors = []
+        for depth in 1 / torch.linspace(1 / bounds.max(), 1 / bounds.min(), 24):
+            points = unproject(views[ours], pixels, depth.expand(pixels.shape[:-1])).reshape(1, -1, 3)
+            error = torch.zeros(height, width)
+            for other in others:
+                place = project(views[other], points)[0].reshape(1, height, width, 2)
+                place = 2 * place / torch.tensor([width, height]) - 1
+                warped = torch.nn.functional.grid_sample(photographs[other][None], place, align_corners=False)[0]
+                error += (warped - photographs[ours]).abs().mean(0) / len(others)
+            errors.append(error)
+        return torch.stack(errors).amin(0).mean().item()
+
+    agreement = disagreement(camera)
+    assert agreement < 0.045
+    for signs in ([1.0, -1, -1, 1], [-1.0, -1, 1, 1]):
+        turned = camera._replace(camera_to_world=camera.camera_to_world * torch.tensor(signs))
+        assert disagreement(turned) > 1.7 * agreement
