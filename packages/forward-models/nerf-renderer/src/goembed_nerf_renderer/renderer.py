@@ -73,7 +73,7 @@ class VolumeRenderer(nn.Module):
         - `random`: samples lie anywhere in their intervals, instead of in the middle.
         - `background`: `(3,)`, `(B, 3)` or `(B, V, 3, *shape)`, in place of the settings' one.
         - `occupancy`: what is empty is not looked at; only where no gradient is recorded.
-        - `normals`: compute them too, from the gradient of the density.
+        - `normals`: compute them too, from the gradient of the density; all samples are then looked at.
 
         **Raises:** UserError for `φ`, backgrounds or fields of shapes that do not go together, and for more proposals
         than the settings have numbers of samples for.
