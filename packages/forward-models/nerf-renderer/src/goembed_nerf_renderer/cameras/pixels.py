@@ -103,7 +103,7 @@ def _available(observations: Observations) -> Float[Tensor, "batch views 2"]:
     return params.image_size.minimum(params.image_size.new_tensor([width, height]))
 
 
-def _draw(free: Float[Tensor, "*n 2"], uniform: Float[Tensor, "*n 2"]) -> Int[Tensor, "*n 2"]:
+def _draw(free: Float[Tensor, "*#n 2"], uniform: Float[Tensor, "*n 2"]) -> Int[Tensor, "*n 2"]:
     """Whole numbers in `[0, free)`."""
     free = free.to(uniform.device).floor()
     return (uniform * free).floor().minimum(free - 1).long()
