@@ -76,6 +76,20 @@ def test_a_field_that_needs_no_directions_gets_none():
     assert told == [None, None]
 
 
+def test_a_field_that_is_its_own_proposal_is_recorded_once():
+    recorded = []
+
+    def field(points, directions):
+        recorded.append(torch.is_grad_enabled())
+        return signal.field(points, directions)
+
+    model, signal, params = build(proposal_samples=(8, 8))
+    model(field, params)
+    assert recorded == [False, False, True]
+    model(ProposedField(field, (field,)), params)  # the first is a proposal that learns
+    assert recorded[3:] == [True, False, True]
+
+
 def test_normals_point_away_from_the_middle(new_cameras):
     ball = SphereField(*(torch.tensor(leaf)[None] for leaf in ([[0.0, 0, 0]], [0.8], [60.0], [[1.0, 1, 1]], [0.2])))
     params = whole_image(new_cameras(batch=1, dtype=torch.float32), 12, 16)
