@@ -164,6 +164,16 @@ def test_colmap(new_cameras):
     np.testing.assert_allclose(seen(camera, 1), [fx * x / z + cx, fy * y / z + cy])
 
 
+def test_quaternions_there_and_back():
+    """Of all turns, large ones too; of the two that are the same turn, the one with `w >= 0`."""
+    q = torch.nn.functional.normalize(
+        torch.randn(1, 500, 4, generator=torch.Generator().manual_seed(0)).double(), dim=-1
+    )
+    camera = from_colmap(q, torch.zeros(1, 500, 3).double(), "SIMPLE_PINHOLE", [9.0, 4.0, 3.0])
+    found, _, _ = to_colmap(camera)
+    torch.testing.assert_close(found, torch.where(q[..., :1] < 0, -q, q))
+
+
 def test_quaternions_of_half_turns():
     """Where `1 + trace` is zero, and the usual formula divides by it."""
     for axis in range(3):
