@@ -46,6 +46,7 @@ FIRST_PARTY = {
     ("task", "stylegan2"): "goembed-stylegan-synth",
     ("forward-model", "linear"): "goembed-posterior-check",
     ("forward-model", "softsplat-warp"): "goembed-softsplat-warp",
+    ("forward-model", "nerf-renderer"): "goembed-nerf-renderer",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
