@@ -174,6 +174,14 @@ def test_a_truncated_video(tmp_path, write_video, share):
     assert refusal(path)
 
 
+def test_a_video_that_ends_between_two_frames(tmp_path, write_video):
+    path = write_video(tmp_path / "a.mp4", frames=40, container_options={"movflags": "faststart"})
+    with opened(path) as (container, stream):
+        place = next(islice(container.demux(stream), 20, None)).pos
+    path.write_bytes(path.read_bytes()[:place])
+    assert refusal(path) == "is truncated: 20 of 40 frames; fetch it again"
+
+
 def test_frames_without_an_order(tmp_path, write_video):
     path = write_video(tmp_path / "a.avi", codec="libx264")  # with frames out of order, which AVI cannot say
     expected = "its frames have no times, or not in order; write it again as `ffmpeg -i FILE NEW.mp4` does"

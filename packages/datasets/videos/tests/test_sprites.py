@@ -86,6 +86,14 @@ def test_what_moves_by_whole_pixels_is_found_again(kind):
     assert (truth.flow * (1 - truth.mask) == 0).all()
 
 
+@pytest.mark.parametrize("kind", ["left-right", "two", "occlusion"])
+def test_jitter_is_how_much_steps_vary(kind):
+    truth = sprites(kind, step_px=5.0, jitter_px=2.0).truth(torch.arange(300))
+    steps = truth.flow[:, 0].flatten(1).abs().amax(1)
+    assert 3 <= steps.min() < 4 and 6.8 < steps.max() < 7
+    assert truth.flow[:, 1].abs().max() == 0
+
+
 def test_the_bob_of_a_pendulum_goes_its_arc():
     clips = sprites("pendulum", step_px=5.0)
     indices = torch.arange(300)

@@ -1,6 +1,7 @@
 """What objects and backgrounds are painted with: windows of pictures that have something in them."""
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_a_crop_is_a_window_mirrored_or_not():
     for crop, expected in zip(crops, (plain, plain.flip(2), plain.flip(1), plain.flip(1, 2)), strict=True):
         assert torch.allclose(crop, expected, atol=1e-6)
     assert torch.allclose(means, plain.mean((1, 2)).expand(4, 3), atol=1e-5)
+
+
+def test_a_bank_for_another_device_is_made_once():
+    bank = TextureBank([picture(16, 16)], 16, "here")
+    elsewhere = bank.on(torch.device("meta"))  # which every machine has
+    assert bank.on(torch.device("cpu")) is bank and bank.on(torch.device("meta")) is elsewhere
+    places = (elsewhere.pixels, elsewhere.starts, elsewhere.strides, elsewhere.means)
+    assert {leaf.device.type for leaf in places} == {"meta"} and bank.pixels.device.type == "cpu"
+    assert len(pickle.dumps(bank)) < len(pickle.dumps(TextureBank([picture(16, 16)], 16, "here"))) + 100
 
 
 def test_flat_windows_are_left_out():

@@ -137,10 +137,10 @@ class SpriteDataset(Dataset[SpriteItem]):
 
     def _appearance(self, random: ItemRandom) -> rendering.Appearance:
         """A background, and objects with textures of their own in colours that stand out from it."""
-        background, mean = self.backgrounds.crop(random.stream("background").rand(3))
+        background, mean = self.backgrounds.on(random.device).crop(random.stream("background").rand(3))
         surfaces = []
         for k in range(self.num_objects):
-            surface, own_mean = self.surfaces.crop(random.stream(f"surface/{k}").rand(3))
+            surface, own_mean = self.surfaces.on(random.device).crop(random.stream(f"surface/{k}").rand(3))
             away = 0.3 + 0.8 * random.stream(f"colour/{k}").rand(3)
             colour = (mean - away * torch.where(mean < 0, -1.0, 1.0)).clamp(-0.7, 0.7)
             surfaces.append((surface + (colour - own_mean)[..., None, None]).clamp_(-1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from pathlib import Path
 
@@ -57,18 +58,32 @@ class TextureBank:
         if not starts or not sum(map(len, starts)):
             raise UserError(f"{origin}: all is flat, no texture; give `textures` pictures with detail, or `noise`")
         self.side = side
+        self._elsewhere: dict[torch.device, TextureBank] = {}
         self.pixels = torch.cat(pixels)
         self.starts, self.strides, self.means = torch.cat(starts), torch.cat(strides), torch.cat(means)
 
     def __len__(self) -> int:
         return len(self.starts)
 
+    def on(self, device: torch.device) -> TextureBank:
+        """The same windows on a device; a copy for another one is kept."""
+        if device == self.pixels.device:
+            return self
+        if device not in self._elsewhere:
+            twin = self._elsewhere[device] = copy(self)
+            for name in ("pixels", "starts", "strides", "means"):
+                setattr(twin, name, getattr(self, name).to(device))
+        return self._elsewhere[device]
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_elsewhere": {}}
+
     def crop(
         self, which: Float[Tensor, "batch 3"]
     ) -> tuple[Float[Tensor, "batch 3 side side"], Float[Tensor, "batch 3"]]:
         """Windows in [-1, 1] and their mean colours, by uniform numbers: which one, mirrored, upside down."""
         chosen = (which[:, 0].double() * len(self)).long()
-        steps = torch.arange(self.side)
+        steps = torch.arange(self.side, device=which.device)
         flipped = which[:, 1:] < 0.5
         columns, rows = (torch.where(flipped[:, i, None], steps.flip(0), steps) for i in (0, 1))
         places = (
