@@ -62,7 +62,9 @@ def run_sample(options: argparse.Namespace, words: list[str]) -> int:
         return 0
     if (run is None) == (task is None):
         raise ConfigError("sample from what? give the folder of a run, or task=NAME")
-    sampled_component(run, task)
+    component = sampled_component(run, task)
+    if component is not None and (model := component.load_sample_config()) is not None:
+        resolve_model(model, overrides)
     warn_of_plugins()
     from goembed_core import runner
 

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """What was given, what was expected, and what to do about it."""
+    """What was given, what was expected, and what to do about it; on one line, whatever characters were given."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(UserError):
@@ -20,6 +23,11 @@ class PluginError(UserError):
     def __init__(self, message: str, remedy: str = ""):
         super().__init__(message)
         self.remedy = remedy
+
+
+def one_line(text: str) -> str:
+    """The text with every character that is not printable, such as a line break, escaped as in Python."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic.fields import FieldInfo
 
 from goembed_core.config.base import Config
-from goembed_core.config.check import NOTHING, Given, check
+from goembed_core.config.check import NOTHING, Given, check, show
 from goembed_core.errors import ConfigError, PluginError
 from goembed_core.plugins import Component, PluginHost, host, spoken
 
@@ -94,7 +94,12 @@ def validate_component(
     kind: str, section: ComponentConfig, host_: PluginHost | None = None, prefix: str = "", given: Given = NOTHING
 ) -> Any:
     """The section's settings as an instance of the plugin's own model; `prefix` is the section's own key in errors."""
-    found = (host_ or host()).get(kind, section.name)
+    try:
+        found = (host_ or host()).get(kind, section.name)
+    except PluginError as error:
+        if not prefix:
+            raise
+        raise PluginError(f"{prefix}={show(section.name)}: {error}", error.remedy) from error
     return _validate(found, section.params, prefix or found.name, given)
 
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -54,9 +55,20 @@ def parse_override(text: str) -> Override:
     if not equals or not key or not all(key.split(".")):
         raise ConfigError(f"{text!r} is not of the form key=value")
     try:
-        return Override(key, json.loads(value), value)
+        return Override(key, json.loads(value, object_pairs_hook=partial(_object, key)), value)
     except ValueError:
         return Override(key, value, value)
+    except RecursionError:
+        raise ConfigError(f"{key}: its value has too many brackets within brackets") from None
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> Tree:
+    """A JSON object, whose keys must differ."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ConfigError(f"{where}: key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return tree
 
 
 def resolve(
@@ -211,6 +223,9 @@ def _split_file(parsed: list[Override]) -> tuple[list[Override], Layer | None]:
 
 def _choose(key: str, parsed: list[Override], file: Layer | None) -> str | None:
     """The value of `task` or `preset`, which decide what the other keys mean."""
+    for item in parsed:
+        if item.key.startswith(f"{key}."):
+            raise ConfigError(f"{item.key}={item.text}: there is no such key; {key} is a name, not a section")
     given = [item.text for item in parsed if item.key == key]
     value = given[-1] if given else (file.tree.get(key) if file else None)
     if value is not None and (not isinstance(value, str) or not value):
