@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -28,6 +29,11 @@ class PluginError(UserError):
 def one_line(text: str) -> str:
     """The text with every character that is not printable, such as a line break, escaped as in Python."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def whereabouts(path: Path) -> str:
+    """A path that nothing was found at; of a relative one also the folder that it was looked for in."""
+    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:

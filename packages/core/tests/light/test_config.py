@@ -1,5 +1,7 @@
 """Settings: what wins, and the text of every error."""
 
+from pathlib import Path
+
 import pytest
 from goembed_core import plugins
 from goembed_core.config import (
@@ -34,7 +36,7 @@ def error(*overrides):
     with pytest.raises(UserError) as caught:
         resolve(None, overrides)
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return str(caught.value).replace(f" (in {Path.cwd()})", " (in HERE)")
 
 
 def test_later_layers_win_and_say_so(tmp_path):
@@ -134,7 +136,7 @@ ERRORS = {
     "run.dir=PATH",
     'optimizer={"lr":1,"lr":2}': "optimizer: key 'lr' is given twice",
     f"optimizer.lr={'[' * 100_000}": "optimizer.lr: its value has too many brackets within brackets",
-    "config=nowhere.yaml": "config=nowhere.yaml: there is no such file",
+    "config=nowhere.yaml": "config=nowhere.yaml (in HERE): there is no such file",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from goembed_core.errors import ConfigError
+from goembed_core.errors import ConfigError, whereabouts
 
 # The core schema of YAML 1.2, https://yaml.org/spec/1.2.2/#103-core-schema, and the characters each can begin with.
 CORE_SCHEMA = (
@@ -105,7 +105,7 @@ def load_yaml_file(path: Path) -> dict[str, Any]:
     try:
         tree = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"config={path}: there is no such file") from None
+        raise ConfigError(f"config={whereabouts(path)}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config={path}: cannot be read: {error}") from error
     except yaml.YAMLError as error:

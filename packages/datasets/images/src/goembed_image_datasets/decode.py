@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from goembed_core.errors import UserError
+from goembed_core.errors import UserError, whereabouts
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -88,7 +88,8 @@ def read_image(
     """One image of one's own, in [-1, 1]; `resolution=None` keeps its size."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected one image file")
+        found = f"{path}: is a folder" if path.is_dir() else f"{whereabouts(path)}: no such file"
+        raise UserError(f"{found}; expected one image file")
     image = decode(path.read_bytes(), str(path))
     if resolution is not None:
         image = fit_square(image, resolution, fit)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from goembed_core.errors import UserError
+from goembed_core.errors import UserError, whereabouts
 from PIL import Image
 
 from goembed_image_datasets.decode import FORMATS, SUFFIXES, decode
@@ -148,7 +148,9 @@ def _located(path: Path | None) -> Path:
     if path is not None and path.expanduser().exists():
         return path.expanduser()
     if path is not None and str(path) != FASHION_MNIST:
-        raise UserError(f"{path}: no such file or folder; give `path` a folder, a zip or an IDX file of images")
+        raise UserError(
+            f"{whereabouts(path)}: no such file or folder; give `path` a folder, a zip or an IDX file of images"
+        )
     data = os.environ.get("GOEMBED_DATA")
     if not data:
         raise UserError(
