@@ -16,6 +16,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from goembed_image_datasets.bounds import read_file
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no decoder that starts another program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B")
@@ -87,10 +89,10 @@ def read_image(
 ) -> Float[Tensor, "channels height width"]:
     """One image of one's own, in [-1, 1]; `resolution=None` keeps its size."""
     path = Path(path).expanduser()
-    if not path.is_file():
+    if path.is_dir() or not path.exists():
         found = f"{path}: is a folder" if path.is_dir() else f"{whereabouts(path)}: no such file"
         raise UserError(f"{found}; expected one image file")
-    image = decode(path.read_bytes(), str(path))
+    image = decode(read_file(path), str(path))
     if resolution is not None:
         image = fit_square(image, resolution, fit)
     return to_float(torch.from_numpy(to_array(image, channels).copy()))
