@@ -163,8 +163,8 @@ def _located(path: Path | None) -> Path:
     data = os.environ.get("GOEMBED_DATA")
     if not data:
         raise UserError(
-            "no images given: set `path` to a folder, a zip, an npz or an IDX file of images, or the environment variable "
-            "GOEMBED_DATA to the folder that holds fashion_mnist/ with its four IDX files"
+            "no images given: set `path` to a folder, a zip, an npz or an IDX file of images, or the environment "
+            "variable GOEMBED_DATA to the folder that holds fashion_mnist/ with its four IDX files"
         )
     folder = Path(data).expanduser() / "fashion_mnist"
     if not folder.is_dir():
