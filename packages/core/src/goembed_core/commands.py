@@ -11,8 +11,8 @@ from goembed_core.config import (
     Resolved,
     dump_yaml,
     resolve,
+    resolve_evaluation,
     resolve_model,
-    resolve_run,
     run_task,
     told_what_is_missing,
 )
@@ -63,8 +63,10 @@ def run_sample(options: argparse.Namespace, words: list[str]) -> int:
     if (run is None) == (task is None):
         raise ConfigError("sample from what? give the folder of a run, or task=NAME")
     component = sampled_component(run, task)
-    if component is not None and (model := component.load_sample_config()) is not None:
-        resolve_model(model, overrides)
+    model = component.load_sample_config() if component else None
+    if component and model is None:
+        raise ConfigError(f"task {component.name!r} cannot be sampled from")
+    resolve_model(model, overrides)
     warn_of_plugins()
     from goembed_core import runner
 
@@ -79,11 +81,11 @@ def run_evaluate(options: argparse.Namespace, words: list[str]) -> int:
         if run is None:
             options.parser.print_help()
         else:
-            print_help(options.parser, resolve_run(run, overrides))
+            print_help(options.parser, resolve_evaluation(run, overrides))
         return 0
     if run is None:
         raise ConfigError("evaluate what? give the folder of a run")
-    resolve_run(run, overrides)
+    resolve_evaluation(run, overrides)
     warn_of_plugins()
     from goembed_core import runner
 

@@ -316,6 +316,19 @@ def test_components_work_without_resolving():
         validate_component("forward-model", ComponentConfig(name="blur", sigma=1))
 
 
+def test_a_changed_copy_of_a_section_has_the_changed_settings():
+    section = config("forward_model.encoder=embed").forward_model
+    assert section.settings is section.settings  # kept, as nothing has changed
+    wider = section.model_copy(update={"sigma_px": 5.0})
+    assert (wider.settings.sigma_px, section.settings.sigma_px) == (5.0, 2.0)
+    assert wider.settings.encoder == section.settings.encoder and wider.build().config == wider.settings
+    assert section.model_copy(update={"sigma_px": 2.0}).settings is section.settings
+    with pytest.raises(ConfigError, match=r"blur\.sigma_px=-1: Input should be greater than 0"):
+        _ = section.model_copy(update={"sigma_px": -1}).settings
+    with pytest.raises(ConfigError, match="forward model 'identity' has no settings"):
+        _ = section.model_copy(update={"name": "identity"}).settings
+
+
 def test_resolving_leaves_the_defaults_alone():
     config("evaluate.weights.b=2", "forward_model.sigma_px=9")
     assert config().evaluate.weights == {"a": 1.0}

@@ -96,6 +96,17 @@ def resolve_run(run: Path, overrides: Sequence[str] = (), *, host: PluginHost | 
     return Resolved(resolved.config.model_copy(update={"run": moved}), resolved.provenance, resolved.component)
 
 
+def resolve_evaluation(
+    run: Path, overrides: Sequence[str] = (), *, host: PluginHost | None = None
+) -> Resolved[TaskConfig]:
+    """The settings of an earlier run to be judged again, of which only those under `evaluate` may differ."""
+    foreign = [item for item in overrides if not item.removeprefix("--").startswith("evaluate.")]
+    resolved = resolve_run(run, overrides, host=host)
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: an evaluation takes only settings under evaluate; a run keeps its others")
+    return resolved
+
+
 @contextmanager
 def told_what_is_missing(run: Path) -> Iterator[None]:
     """A component that is not there is told of with the plugins that made the run and are not installed now."""
