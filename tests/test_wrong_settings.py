@@ -282,26 +282,31 @@ FAMILIES = [unknown_key, misspelt_key, wrong_value, no_section, unknown_componen
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
-def search(family: Callable[[Path, st.DataObject], None], folder: Path, examples: int) -> None:
-    """Draw examples of a family, the same ones every time."""
+def search(family: Callable[[Path, st.DataObject], None], folder: Path, examples: int) -> int:
+    """Draw examples of a family, the same ones every time; how many there were."""
 
     @settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=QUIET)
     @given(st.data())
     def run(data: st.DataObject) -> None:
+        nonlocal whole
         family(folder, data)
+        whole += 1
 
+    whole = 0
     run()
+    return whole
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 def test_wrong_settings_are_told_in_a_line(folder, family):
-    search(family, folder, EXAMPLES)
+    assert search(family, folder, EXAMPLES) >= EXAMPLES
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
-def test_many_wrong_settings_are_told_in_a_line(folder, family):
-    search(family, folder, 10_000 // len(FAMILIES) + 1)
+def test_many_wrong_settings_are_told_in_a_line(folder):
+    """Some families have fewer, as there are only so many keys."""
+    drawn = {family.__name__: search(family, folder, 2_000) for family in FAMILIES}
+    assert sum(drawn.values()) >= 10_000, drawn
 
 
 HEAVY_TOO_EARLY = """
@@ -352,6 +357,6 @@ def round_trip(folder: Path, data: st.DataObject) -> None:
     assert second == first and dump_yaml(second) == dump_yaml(first)
 
 
-@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(2_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [EXAMPLES, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_right_settings_are_read_back(folder, examples):
     search(round_trip, folder, examples)
