@@ -140,7 +140,7 @@ def wrong(kind: Any, as_text: bool) -> list[Any]:
     if kind is float:
         return ["abc", "", "nan", math.nan, math.inf, -math.inf, True, None, *CONTAINERS]
     if kind in (str, Path):
-        bad = ["a\0b"] + ([""] if kind is Path else [])
+        bad = ["a\0b"] + (["", "a" * 300, "~/" + "b/" * 3000] if kind is Path else [])
         return bad if as_text else [*bad, 1, 1.5, True, None, *CONTAINERS]
     if origin in (tuple, list):
         inner = wrong(arguments[0], as_text=False)

@@ -139,7 +139,7 @@ def resolve_task(overrides: list[str]) -> Resolved:
 def split_run(words: list[str]) -> tuple[Path | None, list[str]]:
     """The folder of a run, which is the first word that is no override."""
     for index, word in enumerate(words):
-        if "=" not in word or Path(word).is_dir():
+        if "=" not in word or os.path.isdir(word):  # Path's own raises for what is too long to be one
             return Path(word), words[:index] + words[index + 1 :]
     return None, words
 

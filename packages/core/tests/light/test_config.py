@@ -131,11 +131,15 @@ ERRORS = {
     'train.trackers=["tensorbord"]': "train.trackers.0='tensorbord': Input should be 'all', 'aim', 'clearml', "
     "'comet_ml', 'dvclive', 'mlflow', 'swanlab', 'tensorboard', 'trackio' or 'wandb'; did you mean 'tensorboard'?",
     "run.dir=": "run.dir='': expected a path, got an empty text",
+    f"run.dir=a/{'b' * 300}": f"run.dir='a/{'b' * 74}...: expected a path of at most 4096 bytes, and no more than 255 "
+    "between two '/'",
     'run.dir="a\\u0000b"': "run.dir='a\\x00b': holds a NUL character, which no text or path can have",
     "run.name=../x": "run.name='../x': expected the name of one folder, of at most 255 bytes; for another place give "
     "run.dir=PATH",
     'optimizer={"lr":1,"lr":2}': "optimizer: key 'lr' is given twice",
-    f"optimizer.lr={'[' * 100_000}": "optimizer.lr: its value has too many brackets within brackets",
+    f"optimizer.lr={'[' * 100_000}": "optimizer.lr: more than 64 sections or lists within each other",
+    f"optimizer.lr={'[' * 500 + ']' * 500}": "optimizer.lr: more than 64 sections or lists within each other",
+    f"{'a.' * 1000}a=1": f"{'a.' * 40}: more than 64 sections or lists within each other",
     "config=nowhere.yaml": "config=nowhere.yaml (in HERE): there is no such file",
 }
 
@@ -186,6 +190,7 @@ def test_errors_of_files(tmp_path):
         LAUGHS: "its references make it more than 100000 values",
         f"train: {{seed: {'9' * 5000}}}": "not YAML: Exceeds the limit",
         f"train: {'[' * 10_000}": "not YAML: ",
+        f"train: {'[' * 100 + ']' * 100}": "not YAML: more than 64 sections or lists within each other",
     }
     for text, expected in cases.items():
         file.write_text(text)

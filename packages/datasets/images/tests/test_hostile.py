@@ -140,6 +140,8 @@ def test_links(tmp_path, picture):
 def test_paths_that_are_no_set(tmp_path, picture):
     with pytest.raises(UserError, match="nowhere: no such file or folder; give `path`"):
         dataset(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"~no-such-user/photos .*: no such file or folder"):
+        dataset("~no-such-user/photos")
     picture(0).save(tmp_path / "0.png")
     with pytest.raises(UserError, match=r"0.png: is one image; expected a folder, a zip, an npz or an IDX file"):
         dataset(tmp_path / "0.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
+MAX_PATH_BYTES, MAX_NAME_BYTES = 4096, 255  # what common systems take
 MAX_INT = 2**63 - 1  # what torch, NumPy and safetensors can hold
 
 
@@ -41,8 +43,14 @@ def _check(value: Any, types: set[Any]) -> None:
         raise ValueError(f"expected a whole number of at most {MAX_INT:.2e}")
     if isinstance(value, str) and "\0" in value:
         raise ValueError("holds a NUL character, which no text or path can have")
-    if value == "" and Path in types and str not in types:
-        raise ValueError("expected a path, got an empty text")
+    if isinstance(value, str | Path) and Path in types and str not in types:
+        if value == "":
+            raise ValueError("expected a path, got an empty text")
+        encoded = os.fsencode(value)
+        if len(encoded) > MAX_PATH_BYTES or max(map(len, encoded.split(b"/"))) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"expected a path of at most {MAX_PATH_BYTES} bytes, and no more than {MAX_NAME_BYTES} between two '/'"
+            )
     if isinstance(value, Mapping):
         value = [*value, *value.values()]
     if isinstance(value, list | tuple):

@@ -16,9 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from goembed_core.config.base import Config
+from goembed_core.config.base import MAX_NAME_BYTES, Config
 
-MAX_NAME_BYTES = 255  # what common filesystems take
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # Accelerate's names of what can follow a training.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from goembed_core.config.check import Given, check, section_model
 from goembed_core.config.components import ComponentConfig, component_kind, resolve_components
 from goembed_core.config.models import TaskConfig
-from goembed_core.config.yaml import dump_tree, load_yaml_file
+from goembed_core.config.yaml import MAX_DEPTH, dump_tree, load_yaml_file
 from goembed_core.errors import ConfigError, PluginError, did_you_mean
 from goembed_core.plugins import Component, PluginHost, host
 
@@ -54,12 +55,25 @@ def parse_override(text: str) -> Override:
     key, equals, value = text.removeprefix("--").partition("=")
     if not equals or not key or not all(key.split(".")):
         raise ConfigError(f"{text!r} is not of the form key=value")
+    too_deep = ConfigError(f"{key[:80]}: more than {MAX_DEPTH} sections or lists within each other")
     try:
-        return Override(key, json.loads(value, object_pairs_hook=partial(_object, key)), value)
+        parsed = json.loads(value, object_pairs_hook=partial(_object, key))
     except ValueError:
-        return Override(key, value, value)
+        parsed = value
     except RecursionError:
-        raise ConfigError(f"{key}: its value has too many brackets within brackets") from None
+        raise too_deep from None
+    if key.count(".") + _depth(parsed) > MAX_DEPTH:
+        raise too_deep
+    return Override(key, parsed, value)
+
+
+def _depth(value: Any) -> int:
+    """How many mappings and lists are within each other."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
 
 
 def _object(where: str, pairs: list[tuple[str, Any]]) -> Tree:
@@ -143,7 +157,7 @@ def run_task(run: Path) -> str:
 
 def _config_file(run: Path) -> Path:
     path = run / "config.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"{run} is not a run: it has no config.yaml")
     return path
 

@@ -20,6 +20,7 @@ CORE_SCHEMA = (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
 )
 MAX_VALUES = 100_000  # of a file; settings have some hundreds
+MAX_DEPTH = 64  # of sections and lists within each other; settings have about five
 LINE_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
 
 
@@ -90,6 +91,9 @@ def _expanded_size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...
     """How many values a node stands for once its references are written out."""
     if id(node) in above:
         raise yaml.constructor.ConstructorError(None, None, "a reference to what it is part of", node.start_mark)
+    if len(above) > MAX_DEPTH:
+        message = f"more than {MAX_DEPTH} sections or lists within each other"
+        raise yaml.constructor.ConstructorError(None, None, message, node.start_mark)
     if id(node) not in known:
         parts = node.value if isinstance(node, yaml.SequenceNode) else []
         parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else parts

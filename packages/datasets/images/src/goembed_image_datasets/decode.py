@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -88,8 +89,8 @@ def read_image(
     path: Path | str, channels: Literal[1, 3], resolution: int | None = None, fit: Fit = "crop"
 ) -> Float[Tensor, "channels height width"]:
     """One image of one's own, in [-1, 1]; `resolution=None` keeps its size."""
-    path = Path(path).expanduser()
-    if path.is_dir() or not path.exists():
+    path = Path(os.path.expanduser(path))  # Path's own raises where there is no such user
+    if path.is_dir() or not os.path.exists(path):
         found = f"{path}: is a folder" if path.is_dir() else f"{whereabouts(path)}: no such file"
         raise UserError(f"{found}; expected one image file")
     image = decode(read_file(path), str(path))

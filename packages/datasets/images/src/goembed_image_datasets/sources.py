@@ -154,8 +154,9 @@ def open_source(path: Path | None, split: Literal["train", "test"]) -> ImageSour
 
 def _located(path: Path | None) -> Path:
     """The path that is meant; without one, or by its name, Fashion-MNIST in the data folder."""
-    if path is not None and path.expanduser().exists():
-        return path.expanduser()
+    found = os.path.expanduser(path or "")  # Path's own raises where there is no such user
+    if path is not None and os.path.exists(found):
+        return Path(found)
     if path is not None and str(path) != FASHION_MNIST:
         raise UserError(
             f"{whereabouts(path)}: no such file or folder; give `path` a folder, a zip, an npz or an IDX file of images"
