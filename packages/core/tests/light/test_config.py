@@ -126,6 +126,8 @@ ERRORS = {
     "optimizer.lr=NaN": "optimizer.lr=NaN: Input should be a finite number",
     "optimizer.lr=1e999": "optimizer.lr=Infinity: Input should be a finite number",
     "evaluate.weights.a=-Infinity": "evaluate.weights.a=-Infinity: Input should be a finite number",
+    "train.trackers=wandb": "train.trackers='wandb': expected a list, as in train.trackers='[1,2]' or "
+    "train.trackers='[\"a\"]'",
     "train.mixed_precision=fp1": "train.mixed_precision='fp1': Input should be 'auto', 'no', 'fp16', 'bf16' or "
     "'bf16-if-native'; did you mean 'fp16'?",
     'train.trackers=["tensorbord"]': "train.trackers.0='tensorbord': Input should be 'all', 'aim', 'clearml', "

@@ -136,6 +136,8 @@ def _explain(problem: Mapping[str, Any], path: str, known: list[str]) -> str:
         inner = [key for key in known if key.startswith(f"{path}.")]
         expected = f"a section; its keys are {', '.join(inner)}" if inner else "a section"
         return f"{path}={show(value)}: expected {expected}"
+    if problem["type"] in ("list_type", "tuple_type"):
+        return f"{path}={show(value)}: expected a list, as in {path}='[1,2]' or {path}='[\"a\"]'"
     message = problem["msg"].removeprefix("Value error, ")
     if isinstance(value, Mapping):  # a law of the whole section
         return f"{path}: {message}" if path else message
