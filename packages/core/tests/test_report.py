@@ -223,6 +223,16 @@ def test_the_strip_has_better_at_the_right():
     assert lower.value == left and lower.baselines[0] == (right, "a: 1.000") and lower.interval is None
 
 
+def test_a_figure_without_a_good_direction_grows_to_the_right_and_beats_nobody():
+    ratio = row(3.0, None, {"a": 1.0})
+    assert strip(ratio).value == WIDTH_PX - MARGIN_PX
+    report = Report("t")
+    report.metrics(Results("t", 0, {"ratio": ratio.metric}, {"a": {"ratio": 1.0}}))
+    page = report.html()
+    assert 'title="neither higher nor lower is better">·</span>' in page
+    assert 'class="won"' not in page and 'class="lost"' not in page
+
+
 def test_the_strip_is_logarithmic_when_a_baseline_is_far():
     far = strip(row(10.0, True, {"a": 1.0, "b": 100.0}))
     assert far.value == WIDTH_PX / 2

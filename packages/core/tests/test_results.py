@@ -95,6 +95,14 @@ def test_a_baseline_is_beaten_only_outside_the_interval(results):
     assert nothing.beats("b") is None
 
 
+def test_a_figure_may_have_no_good_direction(tmp_path):
+    """A ratio that should be 1: no arrow, beaten by nobody, and null in the file."""
+    Results("t", 0, {"ratio": MetricValue(0.9, None, 5)}, {"b": {"ratio": 1.4}}).write(tmp_path / "m.json")
+    assert json.loads((tmp_path / "m.json").read_text())["metrics"]["ratio"]["higher_is_better"] is None
+    (row,) = Results.read(tmp_path / "m.json").rows()
+    assert (row.metric.higher_is_better, row.arrow, row.beats("b")) == (None, "·", None)
+
+
 def test_the_table_shows_every_figure(results):
     console = Console(file=io.StringIO(), width=120)
     console.print(results.table())

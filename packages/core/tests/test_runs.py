@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
+from accelerate.utils import LoggerType
 from goembed_core.config import TaskConfig
+from goembed_core.config.models import Tracker
 from goembed_core.errors import UserError
 from goembed_core.runs import Run
 
@@ -71,3 +74,7 @@ def test_the_log_is_cut_to_where_a_resume_starts(tmp_path):
     assert [json.loads(line)["images"] for line in run.metrics_log.read_text().splitlines()] == [10, 20]
     run.truncate_metrics(0)
     assert run.metrics_log.read_text() == ""
+
+
+def test_the_names_of_trackers_are_accelerates():
+    assert set(get_args(Tracker)) == {kind.value for kind in LoggerType}

@@ -96,7 +96,7 @@ def judge(config: TomographyConfig, model: Model, answers: Answers, truth: Tenso
     contexts, count = samples.shape[:2]
     metrics: dict[str, MetricValue] = {}
 
-    def add(name: str, values: Tensor, higher_is_better: bool, note: str) -> None:
+    def add(name: str, values: Tensor, higher_is_better: bool | None, note: str) -> None:
         interval = bootstrap_interval(values.cpu(), generator=torch.Generator().manual_seed(EVALUATION_SEED))
         metrics[name] = MetricValue(values.mean().item(), higher_is_better, len(values), note, interval)
 
@@ -118,7 +118,7 @@ def judge(config: TomographyConfig, model: Model, answers: Answers, truth: Tenso
         "over the pixels of an image")  # fmt: skip
     # A perfect sampler's mean of K samples is off by (1 + 1/K) of the variance.
     ratio = (answers.std.square().flatten(1).mean(1) * (1 + 1 / count) / error.square().flatten(1).mean(1)).sqrt()
-    add("spread_over_error", ratio, True, "root of mean variance (1 + 1/K) over mean squared error; 1 is right")
+    add("spread_over_error", ratio, None, "root of mean variance (1 + 1/K) over mean squared error; 1 is right")
     metrics["seconds_per_sample"] = MetricValue(
         answers.seconds_per_sample, False, contexts * count, f"{config.sampler.name}, {config.sampler.num_steps} steps"
     )

@@ -11,8 +11,8 @@ from goembed_core.config import (
     Resolved,
     dump_yaml,
     resolve,
+    resolve_evaluation,
     resolve_model,
-    resolve_run,
     run_task,
     told_what_is_missing,
 )
@@ -62,7 +62,11 @@ def run_sample(options: argparse.Namespace, words: list[str]) -> int:
         return 0
     if (run is None) == (task is None):
         raise ConfigError("sample from what? give the folder of a run, or task=NAME")
-    sampled_component(run, task)
+    component = sampled_component(run, task)
+    model = component.load_sample_config() if component else None
+    if component and model is None:
+        raise ConfigError(f"task {component.name!r} cannot be sampled from")
+    resolve_model(model, overrides)
     warn_of_plugins()
     from goembed_core import runner
 
@@ -77,11 +81,11 @@ def run_evaluate(options: argparse.Namespace, words: list[str]) -> int:
         if run is None:
             options.parser.print_help()
         else:
-            print_help(options.parser, resolve_run(run, overrides))
+            print_help(options.parser, resolve_evaluation(run, overrides))
         return 0
     if run is None:
         raise ConfigError("evaluate what? give the folder of a run")
-    resolve_run(run, overrides)
+    resolve_evaluation(run, overrides)
     warn_of_plugins()
     from goembed_core import runner
 
@@ -135,7 +139,7 @@ def resolve_task(overrides: list[str]) -> Resolved:
 def split_run(words: list[str]) -> tuple[Path | None, list[str]]:
     """The folder of a run, which is the first word that is no override."""
     for index, word in enumerate(words):
-        if "=" not in word or Path(word).is_dir():
+        if "=" not in word or os.path.isdir(word):  # Path's own raises for what is too long to be one
             return Path(word), words[:index] + words[index + 1 :]
     return None, words
 

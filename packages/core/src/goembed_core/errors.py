@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
-    """What was given, what was expected, and what to do about it."""
+    """What was given, what was expected, and what to do about it; on one line, whatever characters were given."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class ConfigError(UserError):
@@ -20,6 +24,16 @@ class PluginError(UserError):
     def __init__(self, message: str, remedy: str = ""):
         super().__init__(message)
         self.remedy = remedy
+
+
+def one_line(text: str) -> str:
+    """The text with every character that is not printable, such as a line break, escaped as in Python."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def whereabouts(path: Path) -> str:
+    """A path that nothing was found at; of a relative one also the folder that it was looked for in."""
+    return str(path) if path.is_absolute() else f"{path} (in {Path.cwd()})"
 
 
 def closest(name: str, choices: Iterable[str]) -> str | None:

@@ -97,7 +97,8 @@ def _locate(source: str | Path, revision: str | None) -> Path:
         return directory
     name = str(source)
     if directory.is_absolute() or name.startswith(".") or name.count("/") != 1:
-        raise UserError(f"model {name!r}: there is no such directory, and it is not of a hub's form owner/name")
+        place = "" if directory.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"model {name!r}: there is no such directory{place}, and it is not of a hub's form owner/name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 

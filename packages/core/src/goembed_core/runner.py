@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from goembed_core.config import ConfigError, Resolved, resolve_model, resolve_run
+from goembed_core.config import ConfigError, Resolved, resolve_evaluation, resolve_model
 from goembed_core.metrics.results import Results
 from goembed_core.plugins import Component, host
 from goembed_core.processes import process_state
@@ -32,11 +32,8 @@ def train(resolved: Resolved) -> None:
 def evaluate(directory: Path, overrides: Sequence[str]) -> None:
     """Judge the model of a run again; only the settings under `evaluate` may differ from the run's own."""
     Run.open(directory)
-    foreign = [item for item in overrides if not item.removeprefix("--").startswith("evaluate.")]
-    if foreign:
-        raise ConfigError(f"{foreign[0]}: an evaluation takes only settings under evaluate; a run keeps its others")
     began = time.monotonic()
-    resolved = resolve_run(directory, overrides)
+    resolved = resolve_evaluation(directory, overrides)
     run = Run.open(directory)
     _finish(run, resolved.component.load()(resolved.config).evaluate(run), time.monotonic() - began)
 
@@ -61,5 +58,6 @@ def _finish(run: Run, results: Results, seconds: float) -> None:
     console.print(results.table())
     print(f"report:  {run.dir / 'report.html'}")
     print(f"figures: {run.dir / 'metrics.json'}")
-    print(f"sample:  goembed sample {run.dir}")
+    if host().get("task", run.config["task"]).load_sample_config() is not None:
+        print(f"sample:  goembed sample {run.dir}")
     print(f"took {duration(seconds)}; to train on: {run.command()} train.images=…")

@@ -104,7 +104,7 @@ class EmbedConfig(Config):
 class EvaluateConfig(Config):
     contexts: PositiveInt = 10
     weights: dict[str, float] = {"a": 1.0}
-    limit: float = float("inf")
+    limit: float = Field(default=float("inf"), allow_inf_nan=True)
 
 
 class ToyConfig(TaskConfig):
@@ -118,6 +118,7 @@ class ToyConfig(TaskConfig):
 
 class ToySample(Config):
     num_samples: PositiveInt = Field(default=4, description="samples of each context")
+    seed: int = 0
 
 
 PRESETS = {

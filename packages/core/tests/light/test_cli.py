@@ -73,8 +73,15 @@ def test_errors_are_one_line_and_nothing_runs(runner, run, capsys, tmp_path):
     assert refused(capsys, "sample") == "sample from what? give the folder of a run, or task=NAME"
     assert refused(capsys, "sample", str(run), "task=toy").startswith("sample from what?")
     assert refused(capsys, "sample", str(tmp_path)) == f"{tmp_path} is not a run: it has no config.yaml"
+    assert refused(capsys, "sample", str(run), "num_smples=1").endswith("did you mean num_samples?")
+    assert refused(capsys, "sample", "task=toy", "num_samples=0") == "num_samples=0: Input should be greater than 0"
     assert refused(capsys, "evaluate") == "evaluate what? give the folder of a run"
     assert refused(capsys, "evaluate", str(run), "evaluate.zzz=1").startswith("evaluate.zzz=1: there is no such key")
+    assert refused(capsys, "sample", "x" * 5000).endswith(" is not a run: it has no config.yaml")
+    assert refused(capsys, "sample", "task=toy", f"num_samples={'9' * 5000}").startswith("num_samples='9999")
+    assert refused(capsys, "evaluate", str(run), "train.seed=3") == (
+        "train.seed=3: an evaluation takes only settings under evaluate; a run keeps its others"
+    )
     assert refused(capsys, "plugins", "x") == "unexpected 'x'"
     assert refused(capsys, "check").startswith(
         "check what? give KIND NAME, where KIND is one of forward-model, encoder"

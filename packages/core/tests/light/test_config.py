@@ -1,6 +1,9 @@
 """Settings: what wins, and the text of every error."""
 
+from pathlib import Path
+
 import pytest
+from goembed_core import plugins
 from goembed_core.config import (
     ComponentConfig,
     ConfigError,
@@ -33,7 +36,7 @@ def error(*overrides):
     with pytest.raises(UserError) as caught:
         resolve(None, overrides)
     assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return str(caught.value).replace(f" (in {Path.cwd()})", " (in HERE)")
 
 
 def test_later_layers_win_and_say_so(tmp_path):
@@ -101,7 +104,8 @@ ERRORS = {
     "optimizer.weight_decay, optimizer.warmup_nimg, optimizer.decay, optimizer.muon_lr, optimizer.muon_modules",
     "evaluate.weights.a=x": "evaluate.weights.a='x': Input should be a valid number, unable to parse string as a "
     "number",
-    "forward_model=blurr": "forward model 'blurr' is not registered; did you mean 'blur'?; available: blur, identity",
+    "forward_model=blurr": "forward_model='blurr': forward model 'blurr' is not registered; did you mean "
+    "'blur'?; available: blur, identity",
     "forward_model.sigma=1": "forward_model.sigma=1: there is no such key; did you mean forward_model.sigma_px?",
     "forward_model.sigma_px=x": "forward_model.sigma_px='x': Input should be a valid number, unable to parse string as "
     "a number",
@@ -114,7 +118,31 @@ ERRORS = {
     "toy": "'toy' is not of the form key=value",
     "=1": "'=1' is not of the form key=value",
     "train..images=1": "'train..images=1' is not of the form key=value",
-    "config=nowhere.yaml": "config=nowhere.yaml: there is no such file",
+    "foo=1": "foo=1: there is no such key; keys: task, preset, run, train, optimizer, forward_model, dataset, evaluate",
+    "tra\nin=1": "tra\\nin=1: there is no such key; did you mean train?",
+    "task.name=1": "task.name=1: there is no such key; task is a name, not a section",
+    "train.images=true": "train.images=true: expected a number, not true",
+    f"train.seed={10**20}": f"train.seed={10**20}: expected a whole number of at most 9.22e+18",
+    "optimizer.lr=NaN": "optimizer.lr=NaN: Input should be a finite number",
+    "optimizer.lr=1e999": "optimizer.lr=Infinity: Input should be a finite number",
+    "evaluate.weights.a=-Infinity": "evaluate.weights.a=-Infinity: Input should be a finite number",
+    "train.trackers=wandb": "train.trackers='wandb': expected a list, as in train.trackers='[1,2]' or "
+    "train.trackers='[\"a\"]'",
+    "train.mixed_precision=fp1": "train.mixed_precision='fp1': Input should be 'auto', 'no', 'fp16', 'bf16' or "
+    "'bf16-if-native'; did you mean 'fp16'?",
+    'train.trackers=["tensorbord"]': "train.trackers.0='tensorbord': Input should be 'all', 'aim', 'clearml', "
+    "'comet_ml', 'dvclive', 'mlflow', 'swanlab', 'tensorboard', 'trackio' or 'wandb'; did you mean 'tensorboard'?",
+    "run.dir=": "run.dir='': expected a path, got an empty text",
+    f"run.dir=a/{'b' * 300}": f"run.dir='a/{'b' * 74}...: expected a path of at most 4096 bytes, and no more than 255 "
+    "between two '/'",
+    'run.dir="a\\u0000b"': "run.dir='a\\x00b': holds a NUL character, which no text or path can have",
+    "run.name=../x": "run.name='../x': expected the name of one folder, of at most 255 bytes; for another place give "
+    "run.dir=PATH",
+    'optimizer={"lr":1,"lr":2}': "optimizer: key 'lr' is given twice",
+    f"optimizer.lr={'[' * 100_000}": "optimizer.lr: more than 64 sections or lists within each other",
+    f"optimizer.lr={'[' * 500 + ']' * 500}": "optimizer.lr: more than 64 sections or lists within each other",
+    f"{'a.' * 1000}a=1": f"{'a.' * 40}: more than 64 sections or lists within each other",
+    "config=nowhere.yaml": "config=nowhere.yaml (in HERE): there is no such file",
 }
 
 
@@ -141,17 +169,30 @@ def test_errors_of_the_task_itself():
         resolve("toy", ["task=other"])
 
 
+LAUGHS = "\n".join(f"{key}: &{key} [{', '.join([f'*{below}' if below else '1'] * 9)}]" for below, key in zip(
+    ["", *"abcdefgh"], "abcdefghi", strict=True
+))  # fmt: skip
+
+
 def test_errors_of_files(tmp_path):
     file = tmp_path / "a.yaml"
     cases = {
         "train: [": "not YAML: while parsing",
         "train: {seed: 1, seed: 2}": "key 'seed' is given twice",
         "- 1": "expected a mapping of keys to values, got list",
-        "1: 2": "expected a mapping of keys to values, got dict",
+        "1: 2": "the key 1 is not a word; expected the name of a setting",
+        "train: {1: 2}": "the key 1 in train is not a word; expected the name of a setting",
         "train: {images: -1}": f"train.images=-1: Input should be greater than 0 (from {file})",
         "forward_model: {name: blur, sigma_px: -1}": f"forward_model.sigma_px=-1: Input should be greater than 0 "
         f"(from {file})",
         "task: [1]": "task=[1]: expected a name",
+        "? [1]\n: 2": "expected a word as a key",
+        "train.seed: 1": "train.seed=1: there is no such key with a dot in its name; did you mean train: {seed: 1}?",
+        "train: &a {images: *a}": "a reference to what it is part of",
+        LAUGHS: "its references make it more than 100000 values",
+        f"train: {{seed: {'9' * 5000}}}": "not YAML: Exceeds the limit",
+        f"train: {'[' * 10_000}": "not YAML: ",
+        f"train: {'[' * 100 + ']' * 100}": "not YAML: more than 64 sections or lists within each other",
     }
     for text, expected in cases.items():
         file.write_text(text)
@@ -241,6 +282,36 @@ def test_components_are_checked_and_built_wherever_they_stand():
     assert resolved.dataset is None
 
 
+def test_a_law_of_a_chosen_component_is_told_by_its_section(toy):
+    toy.install("goembed-law", "law", LAW)
+    plugins.host.cache_clear()
+    text = error("task=toy", "forward_model=law", "forward_model.low=2")
+    assert text == "forward_model: low=2 is above high=1"
+
+
+LAW = """
+from goembed_core.config import Config
+from goembed_core.plugins import hookimpl
+from pydantic import model_validator
+
+
+class LawConfig(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _check(self):
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is above high={self.high}")
+        return self
+
+
+@hookimpl
+def goembed_register(register):
+    register("forward-model", "law", "builtins:object", config=f"{__name__}:LawConfig")
+"""
+
+
 def test_components_work_without_resolving():
     model = host().get("task", "toy").load_config()
     assert model().forward_model.build().config.sigma_px == 2.0
@@ -250,6 +321,19 @@ def test_components_work_without_resolving():
     assert model(forward_model="identity").forward_model.settings is None
     with pytest.raises(ConfigError, match=r"^blur.sigma=1: there is no such key; did you mean blur.sigma_px\?"):
         validate_component("forward-model", ComponentConfig(name="blur", sigma=1))
+
+
+def test_a_changed_copy_of_a_section_has_the_changed_settings():
+    section = config("forward_model.encoder=embed").forward_model
+    assert section.settings is section.settings  # kept, as nothing has changed
+    wider = section.model_copy(update={"sigma_px": 5.0})
+    assert (wider.settings.sigma_px, section.settings.sigma_px) == (5.0, 2.0)
+    assert wider.settings.encoder == section.settings.encoder and wider.build().config == wider.settings
+    assert section.model_copy(update={"sigma_px": 2.0}).settings is section.settings
+    with pytest.raises(ConfigError, match=r"blur\.sigma_px=-1: Input should be greater than 0"):
+        _ = section.model_copy(update={"sigma_px": -1}).settings
+    with pytest.raises(ConfigError, match="forward model 'identity' has no settings"):
+        _ = section.model_copy(update={"name": "identity"}).settings
 
 
 def test_resolving_leaves_the_defaults_alone():

@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 from goembed_core.errors import UserError
+from goembed_image_datasets import idx
 from goembed_image_datasets.config import ImagesConfig
 from goembed_image_datasets.idx import read_idx, write_idx
 from goembed_image_datasets.images import ImageDataset
@@ -64,6 +65,21 @@ def test_broken_files_are_named(tmp_path, data, message):
         read_idx(path, rank=3)
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_header_that_promises_too_much_costs_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "x-idx3-ubyte"
+    path.write_bytes(header(1000, 1000, 1000) + bytes(10))
+    asked = []
+    read = idx.read_bytes_of
+    monkeypatch.setattr(idx, "read_bytes_of", lambda file, count: asked.append(count) or read(file, count))
+    with pytest.raises(UserError, match="truncated in item 0"):
+        read_idx(path, rank=3)
+    assert asked == [26]  # no more than the file has
+    path.write_bytes(gzip.compress(header(2000, 1000, 1000) + bytes(10)))
+    with pytest.raises(UserError, match=r"2000x1000x1000 in .. compressed bytes, more than 100 times as much"):
+        read_idx(path, rank=3)
+    assert len(asked) == 1
 
 
 def test_labels_are_not_taken_for_images(tmp_path):

@@ -47,6 +47,7 @@ def test_size_is_short_for_three_settings(size):
         ),
         ({"mlp_ratio": 0.001}, "mlp_ratio=0.001 leaves nothing of hidden_size=192"),
         ({"size": "M"}, "Input should be 'S', 'B', 'L' or 'XL'"),
+        ({"size": ["S"]}, "Input should be 'S', 'B', 'L' or 'XL'"),
         ({"dept": 4}, "Extra inputs are not permitted"),
     ],
 )
@@ -54,6 +55,10 @@ def test_errors_say_what_to_do(changes, message):
     with pytest.raises(ValidationError) as error:
         DiTConfig(**(GIVEN | changes))
     assert message in str(error.value)
+
+
+def test_an_mlp_ratio_of_any_size_is_compared_not_computed():
+    assert DiTConfig(**GIVEN, mlp_ratio=1e308).mlp_ratio == 1e308
 
 
 def test_plugin_and_config_do_not_import_torch():

@@ -119,6 +119,7 @@ def test_bad_samples_are_refused(capsys, run, tmp_path):
     assert "outside the image of 32 x 32" in fails(capsys, "sample", str(run), image, "box=20,0,16,8")
     assert "say which patch is visible" in fails(capsys, "sample", str(run), image)
     assert "is not of the form x,y,width,height" in fails(capsys, "sample", str(run), image, "box=1,2,3")
+    assert "box='1,2,0,3' is empty" in fails(capsys, "sample", str(run), image, "box=1,2,0,3")
     assert "no such file" in fails(capsys, "sample", str(run), f"image={tmp_path / 'no.png'}", "box=0,0,8,8")
     assert "text.png" in fails(capsys, "sample", str(run), f"image={tmp_path / 'text.png'}", "box=0,0,8,8")
     assert "it has no config.yaml" in fails(capsys, "sample", str(tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -19,7 +21,9 @@ TINY = (
 def run(tmp_path_factory):
     """A finished run."""
     directory = tmp_path_factory.mktemp("runs") / "tiny"
-    assert cli.main(["train", "task=posterior_check", f"run.dir={directory}", *TINY]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cli.main(["train", "task=posterior_check", f"run.dir={directory}", *TINY]) == 0
+    assert "figures: " in said.getvalue() and "goembed sample" not in said.getvalue()  # it has no samples
     return directory
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from goembed_core.errors import ConfigError, closest
+from goembed_core.errors import ConfigError, closest, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -47,8 +48,8 @@ def _retyped(error: ValidationError, values: Any, prefix: str, texts: Mapping[st
     changed = None
     for problem in error.errors(include_url=False):
         text = texts.get(_dotted(prefix, problem["loc"]))
-        if text is None or isinstance(problem["input"], str):
-            continue
+        if text is None or isinstance(problem["input"], str | Mapping) or not problem["loc"]:
+            continue  # a section's text is the name of its component
         changed = copy.deepcopy(values) if changed is None else changed
         section = changed
         for part in problem["loc"][:-1]:
@@ -123,29 +124,39 @@ def _explain(problem: Mapping[str, Any], path: str, known: list[str]) -> str:
     """One problem: `key=value: what was expected`."""
     value, last = problem["input"], problem["loc"][-1] if problem["loc"] else ""
     if problem["type"] == "extra_forbidden":
-        return _unknown(path, value, known)
+        return _unknown(path, value, known, str(last))
     if problem["type"] == "missing" and isinstance(last, int):
         return f"{path.rpartition('.')[0]}={show(value)}: expected at least {last + 1} values"
     if problem["type"] == "missing":
         return f"{path}: is required; give {path}=VALUE"
+    if problem["type"] == "literal_error" and isinstance(value, str):
+        choices = re.findall(r"'([^']*)'", str(problem["ctx"]["expected"]))
+        return f"{path}={show(value)}: {problem['msg']}{did_you_mean(value, choices)}"
     if problem["type"] in ("model_type", "model_attributes_type", "dict_type"):
         inner = [key for key in known if key.startswith(f"{path}.")]
         expected = f"a section; its keys are {', '.join(inner)}" if inner else "a section"
         return f"{path}={show(value)}: expected {expected}"
+    if problem["type"] in ("list_type", "tuple_type"):
+        return f"{path}={show(value)}: expected a list, as in {path}='[1,2]' or {path}='[\"a\"]'"
     message = problem["msg"].removeprefix("Value error, ")
     if isinstance(value, Mapping):  # a law of the whole section
         return f"{path}: {message}" if path else message
     return f"{path}={show(value)}: {message}"
 
 
-def _unknown(path: str, value: Any, known: list[str]) -> str:
+def _unknown(path: str, value: Any, known: list[str], last: str) -> str:
     given, what = (path, "section") if isinstance(value, Mapping) else (f"{path}={show(value)}", "key")
     text = f"{given}: there is no such {what}"
+    if "." in last and path in known:  # only a file can have one
+        outer, _, inner = last.partition(".")
+        return f"{text} with a dot in its name; did you mean {outer}: {{{inner}: {show(value)}}}?"
     meant = nearest_key(path, known)
     if meant:
         return f"{text}; did you mean {meant}?"
     section = path.rpartition(".")[0]
-    siblings = [key for key in known if key.rpartition(".")[0] == section]
+    depth = len(section) + 1 if section else 0
+    below = [key for key in known if not section or key.startswith(f"{section}.")]
+    siblings = list(dict.fromkeys(key[:depth] + key[depth:].partition(".")[0] for key in below))
     return text + (f"; {'keys of ' + section if section else 'keys'}: {', '.join(siblings)}" if siblings else "")
 
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from pydantic.fields import FieldInfo
 
 from goembed_core.config.base import Config
-from goembed_core.config.check import NOTHING, Given, check
+from goembed_core.config.check import NOTHING, Given, check, show
 from goembed_core.errors import ConfigError, PluginError
 from goembed_core.plugins import Component, PluginHost, host, spoken
 
@@ -25,6 +25,7 @@ class ComponentConfig(BaseModel):
 
     _kind: str = PrivateAttr(default="")
     _settings: Any = PrivateAttr(default=None)
+    _settings_of: Any = PrivateAttr(default=None)  # the name and params that they are the settings of
 
     @model_validator(mode="before")
     @classmethod
@@ -44,7 +45,7 @@ class ComponentConfig(BaseModel):
     @property
     def settings(self) -> Any:
         """The component's settings as an instance of its own model; None if it has none."""
-        if self._settings is None:
+        if self._settings is None or self._settings_of != (self.name, self.params):  # a `model_copy(update=...)`
             return validate_component(self._kind, self)
         return self._settings
 
@@ -62,7 +63,7 @@ class ComponentConfig(BaseModel):
         """This section with every setting filled in."""
         values = {} if settings is None else {field: getattr(settings, field) for field in type(settings).model_fields}
         section = ComponentConfig(name=self.name, **values).of_kind(self._kind)
-        section._settings = settings
+        section._settings, section._settings_of = settings, (section.name, section.params)
         return section
 
 
@@ -94,7 +95,12 @@ def validate_component(
     kind: str, section: ComponentConfig, host_: PluginHost | None = None, prefix: str = "", given: Given = NOTHING
 ) -> Any:
     """The section's settings as an instance of the plugin's own model; `prefix` is the section's own key in errors."""
-    found = (host_ or host()).get(kind, section.name)
+    try:
+        found = (host_ or host()).get(kind, section.name)
+    except PluginError as error:
+        if not prefix:
+            raise
+        raise PluginError(f"{prefix}={show(section.name)}: {error}", error.remedy) from error
     return _validate(found, section.params, prefix or found.name, given)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -15,9 +16,14 @@ from pydantic import (
     model_validator,
 )
 
-from goembed_core.config.base import Config
+from goembed_core.config.base import MAX_NAME_BYTES, Config
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+# Accelerate's names of what can follow a training.
+Tracker = Literal[
+    "all", "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"
+]
 
 
 def _read_no(value: Any) -> Any:
@@ -26,6 +32,15 @@ def _read_no(value: Any) -> Any:
 
 
 Precision = Annotated[Literal["auto", "no", "fp16", "bf16", "bf16-if-native"], BeforeValidator(_read_no)]
+
+
+def _folder_name(value: str) -> str:
+    """The name of a run is that of a folder under its task; elsewhere is `run.dir`."""
+    if value in (".", "..") or "/" in value or "\\" in value or len(value.encode()) > MAX_NAME_BYTES:
+        raise ValueError(
+            f"expected the name of one folder, of at most {MAX_NAME_BYTES} bytes; for another place give run.dir=PATH"
+        )
+    return value
 
 
 class OptimizerConfig(Config):
@@ -79,7 +94,7 @@ class TrainConfig(Config):
     on_nonfinite: Literal["stop", "skip"] = Field(
         default="stop", description="a loss or gradient that is not finite: stop the run, or skip the step and count it"
     )
-    trackers: list[str] = Field(default=[], description="Accelerate's names of trackers, such as tensorboard, wandb")
+    trackers: list[Tracker] = Field(default=[], description="where to log to as well, by Accelerate's names")
     threads: PositiveInt | None = Field(default=None, description="CPU threads; null for torch's own choice")
     keep_checkpoints: PositiveInt = Field(default=2, description="how many of the latest checkpoints to keep")
 
@@ -96,7 +111,9 @@ class RunConfig(Config):
     """Where a run is kept."""
 
     dir: Path | None = Field(default=None, description="the run's folder; null for ROOT/TASK/NAME")
-    name: str = Field(default="default", min_length=1, description="name of the run under its task")
+    name: Annotated[str, AfterValidator(_folder_name)] = Field(
+        default="default", min_length=1, description="name of the run under its task"
+    )
     root: Path = Field(default=Path("runs"), description="folder of all runs")
 
 

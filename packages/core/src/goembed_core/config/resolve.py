@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -16,7 +18,7 @@ from pydantic import BaseModel
 from goembed_core.config.check import Given, check, section_model
 from goembed_core.config.components import ComponentConfig, component_kind, resolve_components
 from goembed_core.config.models import TaskConfig
-from goembed_core.config.yaml import dump_tree, load_yaml_file
+from goembed_core.config.yaml import MAX_DEPTH, dump_tree, load_yaml_file
 from goembed_core.errors import ConfigError, PluginError, did_you_mean
 from goembed_core.plugins import Component, PluginHost, host
 
@@ -53,10 +55,34 @@ def parse_override(text: str) -> Override:
     key, equals, value = text.removeprefix("--").partition("=")
     if not equals or not key or not all(key.split(".")):
         raise ConfigError(f"{text!r} is not of the form key=value")
+    too_deep = ConfigError(f"{key[:80]}: more than {MAX_DEPTH} sections or lists within each other")
     try:
-        return Override(key, json.loads(value), value)
+        parsed = json.loads(value, object_pairs_hook=partial(_object, key))
     except ValueError:
-        return Override(key, value, value)
+        parsed = value
+    except RecursionError:
+        raise too_deep from None
+    if key.count(".") + _depth(parsed) > MAX_DEPTH:
+        raise too_deep
+    return Override(key, parsed, value)
+
+
+def _depth(value: Any) -> int:
+    """How many mappings and lists are within each other."""
+    depth, level = 0, [value]
+    while level := [part for part in level if isinstance(part, dict | list)]:
+        depth += 1
+        level = [inner for part in level for inner in (part.values() if isinstance(part, dict) else part)]
+    return depth
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> Tree:
+    """A JSON object, whose keys must differ."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ConfigError(f"{where}: key {next(key for key in keys if keys.count(key) > 1)!r} is given twice")
+    return tree
 
 
 def resolve(
@@ -82,6 +108,17 @@ def resolve_run(run: Path, overrides: Sequence[str] = (), *, host: PluginHost | 
         resolved = resolve(None, [f"config={_config_file(run)}", *overrides], host=host)
     moved = resolved.config.run.model_copy(update={"dir": run})
     return Resolved(resolved.config.model_copy(update={"run": moved}), resolved.provenance, resolved.component)
+
+
+def resolve_evaluation(
+    run: Path, overrides: Sequence[str] = (), *, host: PluginHost | None = None
+) -> Resolved[TaskConfig]:
+    """The settings of an earlier run to be judged again, of which only those under `evaluate` may differ."""
+    foreign = [item for item in overrides if not item.removeprefix("--").startswith("evaluate.")]
+    resolved = resolve_run(run, overrides, host=host)
+    if foreign:
+        raise ConfigError(f"{foreign[0]}: an evaluation takes only settings under evaluate; a run keeps its others")
+    return resolved
 
 
 @contextmanager
@@ -120,7 +157,7 @@ def run_task(run: Path) -> str:
 
 def _config_file(run: Path) -> Path:
     path = run / "config.yaml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"{run} is not a run: it has no config.yaml")
     return path
 
@@ -211,6 +248,9 @@ def _split_file(parsed: list[Override]) -> tuple[list[Override], Layer | None]:
 
 def _choose(key: str, parsed: list[Override], file: Layer | None) -> str | None:
     """The value of `task` or `preset`, which decide what the other keys mean."""
+    for item in parsed:
+        if item.key.startswith(f"{key}."):
+            raise ConfigError(f"{item.key}={item.text}: there is no such key; {key} is a name, not a section")
     given = [item.text for item in parsed if item.key == key]
     value = given[-1] if given else (file.tree.get(key) if file else None)
     if value is not None and (not isinstance(value, str) or not value):

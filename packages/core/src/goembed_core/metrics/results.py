@@ -27,7 +27,7 @@ class MetricValue:
     """One figure: its value, which direction is good, over how many samples, and what a reader must know of it."""
 
     value: Number
-    higher_is_better: bool
+    higher_is_better: bool | None  # None, null in JSON: neither, the note says what is right
     n: Annotated[int, Field(ge=1)]
     note: str = ""
     interval: tuple[Number, Number] | None = None
@@ -94,14 +94,16 @@ class ResultRow(NamedTuple):
 
     @property
     def arrow(self) -> str:
-        """Which way is better."""
-        return "↑" if self.metric.higher_is_better else "↓"
+        """Which way is better; a dot where neither is."""
+        return {True: "↑", False: "↓", None: "·"}[self.metric.higher_is_better]
 
     def beats(self, baseline: str) -> bool | None:
-        """Is the value better than that baseline's?  None where the interval, if there is one, leaves it open."""
+        """Is the value better than that baseline's?  None where that is open, or no direction is good."""
         other = self.baselines[baseline]
         low, high = self.metric.interval or (self.metric.value, self.metric.value)
-        if not all(map(math.isfinite, (low, high, other))) or low <= other <= high:
+        if self.metric.higher_is_better is None or not all(map(math.isfinite, (low, high, other))):
+            return None
+        if low <= other <= high:
             return None
         return (low > other) == self.metric.higher_is_better
 

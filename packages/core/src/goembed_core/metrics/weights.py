@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from goembed_core.errors import UserError
+from goembed_core.errors import UserError, whereabouts
 
 FORMATS = (".npz", ".safetensors", ".pth", ".pt")
 
@@ -39,7 +39,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UserError(f"weights {path}: there is no such file") from None
+        raise UserError(f"weights {whereabouts(path)}: there is no such file") from None
     except (
         OSError,
         ValueError,

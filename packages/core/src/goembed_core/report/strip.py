@@ -18,7 +18,7 @@ class Mark(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Positions in pixels; better is always to the right."""
+    """Positions in pixels; better is to the right, and larger where neither is better."""
 
     value: float
     interval: tuple[float, float] | None
@@ -39,7 +39,7 @@ def strip(row: ResultRow) -> Strip | None:
 
     def place(value: float) -> float:
         fraction = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
-        if not row.metric.higher_is_better:
+        if row.metric.higher_is_better is False:
             fraction = 1 - fraction
         return round(MARGIN_PX + fraction * (WIDTH_PX - 2 * MARGIN_PX), 1)
 

@@ -14,11 +14,11 @@ class ImagesConfig(Config):
 
     path: Path | None = Field(
         None,
-        description="folder, zip, IDX file, or folder with IDX files; left out or `fashion-mnist`: "
+        description="folder, zip, npy, npz, IDX file, or folder with IDX files; left out or `fashion-mnist`: "
         "the folder fashion_mnist in the folder that the environment variable GOEMBED_DATA names",
     )
     split: Literal["train", "test"] = Field(
-        "train", description="which IDX files of a folder; other sets have no splits"
+        "train", description="which IDX files of a folder, or arrays of an npz; other sets have no splits"
     )
     resolution: int | None = Field(
         32, ge=1, le=16384, description="side of the square images; null: as stored, which must be one size for all"
@@ -27,7 +27,7 @@ class ImagesConfig(Config):
         "auto",
         description="how an image gets to `resolution`: pad = never enlarge, black all round (28 -> 32 adds 2 a side); "
         "crop = the largest centred square, resized; resize = all of it, whatever its aspect; "
-        "auto = pad for IDX, crop otherwise",
+        "auto = pad for IDX and arrays, crop otherwise",
     )
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; null: as the first image has them")
     cache: Literal["memory", "none", "auto"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -11,10 +12,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from goembed_core.errors import UserError
+from goembed_core.errors import UserError, whereabouts
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
+
+from goembed_image_datasets.bounds import read_file
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # no decoder that starts another program
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
@@ -86,10 +89,11 @@ def read_image(
     path: Path | str, channels: Literal[1, 3], resolution: int | None = None, fit: Fit = "crop"
 ) -> Float[Tensor, "channels height width"]:
     """One image of one's own, in [-1, 1]; `resolution=None` keeps its size."""
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; expected one image file")
-    image = decode(path.read_bytes(), str(path))
+    path = Path(os.path.expanduser(path))  # Path's own raises where there is no such user
+    if path.is_dir() or not os.path.exists(path):
+        found = f"{path}: is a folder" if path.is_dir() else f"{whereabouts(path)}: no such file"
+        raise UserError(f"{found}; expected one image file")
+    image = decode(read_file(path), str(path))
     if resolution is not None:
         image = fit_square(image, resolution, fit)
     return to_float(torch.from_numpy(to_array(image, channels).copy()))

@@ -16,8 +16,9 @@ import numpy as np
 from goembed_core.errors import UserError
 from jaxtyping import UInt8
 
+from goembed_image_datasets.bounds import read_bytes_of, require_bounded
+
 UNSIGNED_BYTE = 8
-MAX_BYTES = 16 * 2**30  # what a header may claim; more is taken for a damaged or hostile file
 
 
 def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
@@ -29,8 +30,10 @@ def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
     try:
         with _open(path) as file:
             sizes = _read_header(file, path, rank)
-            wanted = math.prod(sizes)
-            data = file.read(wanted)
+            wanted, size = math.prod(sizes), path.stat().st_size
+            zipped = isinstance(file, gzip.GzipFile)
+            require_bounded(str(path), sizes, size if zipped else None)
+            data = read_bytes_of(file, wanted if zipped else min(wanted, size))
             excess = file.read(1)
     except (OSError, EOFError, zlib.error) as error:  # a gzip stream that is cut or damaged
         raise UserError(f"{path}: cannot be read as an IDX file ({error}); fetch the file again") from error
@@ -42,7 +45,7 @@ def read_idx(path: Path, rank: int) -> UInt8[np.ndarray, "..."]:
         )
     if excess:
         raise UserError(f"{path}: holds more than the {sizes[0]} items that its header promises; fetch the file again")
-    return np.frombuffer(data, np.uint8).reshape(sizes)
+    return data.reshape(sizes)
 
 
 def write_idx(path: Path, values: UInt8[np.ndarray, "..."]) -> None:
@@ -70,7 +73,4 @@ def _read_header(file: io.BufferedIOBase, path: Path, rank: int) -> tuple[int, .
     sizes = file.read(4 * rank)
     if len(sizes) < 4 * rank:
         raise UserError(f"{path}: truncated in its header; fetch the file again")
-    shape = struct.unpack(f">{rank}I", sizes)
-    if 0 in shape or math.prod(shape) > MAX_BYTES:
-        raise UserError(f"{path}: its header promises an array of {'x'.join(map(str, shape))}, which no image set has")
-    return shape
+    return struct.unpack(f">{rank}I", sizes)

@@ -35,7 +35,7 @@ class WholeImage(NamedTuple):
 
 
 class ImageDataset(Dataset[ImageItem]):
-    """The images of a folder, a zip or an IDX file, as float32 in [-1, 1].
+    """The images of a folder, a zip, an npz or an IDX file, as float32 in [-1, 1].
 
     With `xflip`, the items from `num_images` on are the mirrored ones.
     """

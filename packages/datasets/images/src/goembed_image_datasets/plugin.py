@@ -11,7 +11,7 @@ def goembed_register(register: Register) -> None:
         "images",
         "goembed_image_datasets.images:ImageDataset",
         config="goembed_image_datasets.config:ImagesConfig",
-        summary="a folder, a zip or IDX files of images",
+        summary="a folder, a zip, an npz or IDX files of images",
     )
     register(
         "feature-network",

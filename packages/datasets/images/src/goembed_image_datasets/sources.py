@@ -10,13 +10,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from goembed_core.errors import UserError
+from goembed_core.errors import UserError, whereabouts
 from PIL import Image
 
+from goembed_image_datasets import bounds
+from goembed_image_datasets.arrays import ArraySource
+from goembed_image_datasets.bounds import read_file, require_plain_zip
 from goembed_image_datasets.decode import FORMATS, SUFFIXES, decode
 from goembed_image_datasets.idx import read_idx
 
-MAX_ENTRY_BYTES = 256 * 2**20  # of one image file in a zip
+ARRAY_SUFFIXES = (".npy", ".npz")
 FASHION_MNIST = "fashion-mnist"
 UNKNOWN = -1
 
@@ -48,16 +51,12 @@ class FolderSource:
         self.path = path
         self.names = sorted(str(name) for name in found if _is_image(name))
         listing = path / "dataset.json"
-        self.labels = _labels(self.names, listing.read_bytes() if listing.is_file() else None, str(listing))
+        self.labels = _labels(self.names, read_file(listing) if listing.is_file() else None, str(listing))
 
     def read(self, index: int) -> Image.Image:
         """Decode the file `index`."""
         path = self.path / self.names[index]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); remove it or repair the link") from error
-        return decode(data, str(path))
+        return decode(read_file(path), str(path))
 
 
 class ZipSource:
@@ -90,12 +89,14 @@ class ZipSource:
 
     def _bytes(self, name: str) -> bytes:
         try:
-            with self._open().open(name) as entry:
-                data = entry.read(MAX_ENTRY_BYTES + 1)
+            info = self._open().getinfo(name)
+            require_plain_zip(info, f"{self.path}:{name}")
+            with self._open().open(info) as entry:
+                data = entry.read(bounds.MAX_FILE_BYTES + 1) if info.file_size <= bounds.MAX_FILE_BYTES else None
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, zlib.error) as error:  # RuntimeError: a password
             raise UserError(f"{self.path}:{name}: cannot be read ({error}); make or fetch the zip again") from error
-        if len(data) > MAX_ENTRY_BYTES:
-            raise UserError(f"{self.path}:{name}: more than {MAX_ENTRY_BYTES} bytes; scale it down or remove it")
+        if data is None:
+            raise UserError(f"{self.path}:{name}: more than {bounds.MAX_FILE_BYTES} bytes; scale it down or remove it")
         return data
 
     def __getstate__(self) -> dict[str, object]:
@@ -124,36 +125,47 @@ class IdxSource:
 
 
 def open_source(path: Path | None, split: Literal["train", "test"]) -> ImageSource:
-    """The source that a path stands for: a folder, a zip, an IDX file or a folder of IDX files."""
+    """The source that a path stands for: a folder, a zip, an array of NumPy, an IDX file or a folder of those."""
     path = _located(path)
+    idx, has_splits = None, False
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"{path}: is neither a folder nor a regular file; expected a set of images")
     if path.is_dir():
         idx = _idx_file(path, split)
         source = IdxSource(idx) if idx else FolderSource(path)
+    elif path.suffix.lower() in ARRAY_SUFFIXES:
+        source = ArraySource(path, split)
+        has_splits = source.has_splits
     else:
         idx = None if zipfile.is_zipfile(path) or path.suffix == ".zip" else path
         if path.suffix.lower() in SUFFIXES:
-            raise UserError(f"{path}: is one image; expected a folder, a zip or an IDX file (give the folder it is in)")
+            raise UserError(
+                f"{path}: is one image; expected a folder, a zip, an npz or an IDX file (give the folder it is in)"
+            )
         source = IdxSource(idx) if idx else ZipSource(path)
     if not source.names:
         raise UserError(f"{path}: holds no image; expected files of the formats {', '.join(FORMATS)}, or IDX files")
-    if idx is None and split != "train":
+    if idx is None and not has_splits and split != "train":
         raise UserError(
-            f"{path}: has no split {split!r} (only IDX folders have); point `path` at the test images instead"
+            f"{path}: has no split {split!r} (IDX folders and npz may have); point `path` at the test images instead"
         )
     return source
 
 
 def _located(path: Path | None) -> Path:
     """The path that is meant; without one, or by its name, Fashion-MNIST in the data folder."""
-    if path is not None and path.expanduser().exists():
-        return path.expanduser()
+    found = os.path.expanduser(path or "")  # Path's own raises where there is no such user
+    if path is not None and os.path.exists(found):
+        return Path(found)
     if path is not None and str(path) != FASHION_MNIST:
-        raise UserError(f"{path}: no such file or folder; give `path` a folder, a zip or an IDX file of images")
+        raise UserError(
+            f"{whereabouts(path)}: no such file or folder; give `path` a folder, a zip, an npz or an IDX file of images"
+        )
     data = os.environ.get("GOEMBED_DATA")
     if not data:
         raise UserError(
-            "no images given: set `path` to a folder, a zip or an IDX file of images, or the environment variable "
-            "GOEMBED_DATA to the folder that holds fashion_mnist/ with its four IDX files"
+            "no images given: set `path` to a folder, a zip, an npz or an IDX file of images, or the environment "
+            "variable GOEMBED_DATA to the folder that holds fashion_mnist/ with its four IDX files"
         )
     folder = Path(data).expanduser() / "fashion_mnist"
     if not folder.is_dir():
@@ -191,6 +203,8 @@ def _labels(names: list[str], listing: bytes | None, where: str) -> list[int]:
     try:
         pairs = json.loads(listing)["labels"]
         labels = {str(name): int(label) for name, label in pairs or ()}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if not all(-(2**63) <= label < 2**63 for label in labels.values()):
+            raise ValueError("a label of more than 64 bits")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise UserError(f'{where}: expected {{"labels": [["folder/image.png", 3], ...]}} ({error!r})') from error
     return [labels.get(name, UNKNOWN) for name in names]

@@ -71,7 +71,7 @@ class DiTConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _expand_size(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or given.get("size") not in DIT_SIZES:
+        if not isinstance(given, dict) or given.get("size") not in tuple(DIT_SIZES):
             return given
         expanded = DIT_SIZES[given["size"]]._asdict()
         for name, value in expanded.items():
@@ -99,7 +99,7 @@ class DiTConfig(Config):
                 f"hidden_size={self.hidden_size} is not a multiple of 4: "
                 "the position embedding is a sine and a cosine of x and of y"
             )
-        if int(self.hidden_size * self.mlp_ratio) < 1:
+        if self.hidden_size * self.mlp_ratio < 1:
             raise ValueError(
                 f"mlp_ratio={self.mlp_ratio} leaves nothing of hidden_size={self.hidden_size}: choose a larger one"
             )

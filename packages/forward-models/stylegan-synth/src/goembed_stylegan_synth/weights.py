@@ -72,7 +72,8 @@ def load_generator(source: str | Path) -> PretrainedGenerator:
     if not path.is_file():
         hint = did_you_mean(str(source), EMBEDDED_WEIGHTS)
         embedded = ", ".join(EMBEDDED_WEIGHTS)
-        raise UserError(f"weights={str(source)!r}: no such file; part of the package are: {embedded}{hint}")
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise UserError(f"weights={str(source)!r}: no such file{place}; part of the package are: {embedded}{hint}")
     return _load(path)
 
 

@@ -135,9 +135,12 @@ class SampleConfig(Config):
     def _check(self) -> SampleConfig:
         if isinstance(self.box, str):
             parts = self.box.split(",")
-            if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts):
+            if len(parts) != 4 or not all(part.strip().isdecimal() and len(part) < 10 for part in parts):
                 raise ValueError(f"box={self.box!r} is not of the form x,y,width,height in whole pixels")
-            object.__setattr__(self, "box", tuple(int(part) for part in parts))
+            box = tuple(int(part) for part in parts)
+            if 0 in box[2:]:
+                raise ValueError(f"box={self.box!r} is empty: expected a width and a height of at least 1")
+            object.__setattr__(self, "box", box)
         return self
 
 

@@ -179,7 +179,7 @@ class _Judge:
             return own / spread[: len(own)]
 
         note = f"pixel standard deviation outside the patch; 1 is right; {of}"
-        self._mean("pixel_std_ratio", ratio("dfm"), True, note)
+        self._mean("pixel_std_ratio", ratio("dfm"), None, note)
         self.baselines["unconditional"]["pixel_std_ratio"] = ratio("unconditional").mean().item()
         if self._num_classes():
             self._mean("class_tv", tv("dfm"), False, f"total variation of {self.features.name} class histograms; {of}")
@@ -189,7 +189,7 @@ class _Judge:
         if few:
             for name, method in {"refined": "refined", "raw_subset": "dfm"}.items():
                 note = "compare refined with raw_subset"
-                self._mean(f"pixel_std_ratio_{name}", ratio(method)[:few], True, note)
+                self._mean(f"pixel_std_ratio_{name}", ratio(method)[:few], None, note)
                 if self._num_classes():
                     self._mean(f"class_tv_{name}", tv(method)[:few], False, note)
 
@@ -228,7 +228,7 @@ class _Judge:
     def _psnr(self, solutions: Solutions, context: Observations) -> Tensor:
         return _psnr(patch_error(solutions.images[:, None], context))
 
-    def _mean(self, name: str, values: Tensor, higher_is_better: bool, note: str) -> None:
+    def _mean(self, name: str, values: Tensor, higher_is_better: bool | None, note: str) -> None:
         interval = bootstrap_interval(values, generator=self._generator()) if len(values) > 1 else None
         self.metrics[name] = MetricValue(values.mean().item(), higher_is_better, len(values), note, interval)
 
