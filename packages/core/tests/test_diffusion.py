@@ -150,12 +150,23 @@ def test_what_is_scored_may_differ_from_what_is_noised():
 
 def test_regularisers_are_added():
     dfm = DFM(
-        Scale(), Recorder(), NoiseSchedule(), regularise=lambda signal, split, estimate: {"size": signal.abs().mean()}
+        Scale(), Recorder(), NoiseSchedule(), regularise=lambda signal, scored, estimates: {"size": signal.abs().mean()}
     )
     target = Observations(torch.ones(2, 1, 1), gain(2, 1.0))
     context = Observations(torch.full((2, 1, 1), 4.0), gain(2, 1.0))
     losses = dfm.losses(Split(context, target), ItemRandom(0, range(2))).losses
     assert losses["size"] == 2.0 and "novel" not in losses
+
+
+def test_regularisers_see_all_that_was_scored_and_its_estimates():
+    given = []
+    dfm = DFM(Scale(), Recorder(), NoiseSchedule(), regularise=lambda *what: given.append(what) or {})
+    context, target, novel = (Observations(torch.full((2, 1, 1), x), gain(2, x)) for x in (1.0, 2.0, 3.0))
+    dfm.losses(Split(context, target, novel), ItemRandom(0, range(2)))
+    ((signal, scored, estimates),) = given
+    assert scored["target"] is target and scored["novel"] is novel
+    for name, part in scored.items():
+        assert torch.equal(estimates[name], Scale()(signal, part.params))
 
 
 def test_context_dropout_hides_whole_contexts_at_the_rate():

@@ -53,7 +53,7 @@ class SamplingStep(NamedTuple):
 
 
 Scored = Callable[[Observations, ItemRandom], Observations]
-Regulariser = Callable[[Any, Split, Tensor], dict[str, Tensor]]
+Regulariser = Callable[[Any, dict[str, Observations], dict[str, Tensor]], dict[str, Tensor]]
 
 
 def everything(observations: Observations, random: ItemRandom) -> Observations:
@@ -61,7 +61,7 @@ def everything(observations: Observations, random: ItemRandom) -> Observations:
     return observations
 
 
-def no_regularisers(signal: Any, split: Split, estimate: Tensor) -> dict[str, Tensor]:
+def no_regularisers(signal: Any, scored: dict[str, Observations], estimates: dict[str, Tensor]) -> dict[str, Tensor]:
     """Only the terms of eqs. 8 and 9."""
     return {}
 
@@ -103,7 +103,8 @@ class DFM(nn.Module):
     - `schedule`: the noise schedule.
     - `context_dropout`: probability with which an item's context is replaced by zeros in training, for guidance.
     - `scored`: what of the target and novel observations is compared; what is noised is always the whole target.
-    - `regularise`: further terms of a task, from the signal, the split and the target's estimate.
+    - `regularise`: further terms of a task, from the signal, and from what was scored (`target`, `novel`) and its
+      estimates, by name.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class DFM(nn.Module):
         errors = {name: squared_error(estimate[name], scored[name].values) for name in scored}  # eqs. 8 and 9
         losses = {name: (weight * error).mean() for name, error in errors.items()}
         statistics = {f"{name}_squared_error": error.detach().mean() for name, error in errors.items()}
-        return Terms(losses | self.regularise(signal, split, estimate["target"]), statistics)
+        return Terms(losses | self.regularise(signal, scored, estimate), statistics)
 
     def drop_context(self, context: Observations, random: ItemRandom) -> Observations:
         """Zeros in place of the context's values for a random share of the items; `φ` is kept."""

@@ -42,6 +42,7 @@ __all__ = [
 # Which package to install for what the project itself provides.
 FIRST_PARTY = {
     ("task", "gan_inversion"): "goembed-gan-inversion",
+    ("task", "motion"): "goembed-motion",
     ("task", "posterior_check"): "goembed-posterior-check",
     ("task", "stylegan2"): "goembed-stylegan-synth",
     ("forward-model", "linear"): "goembed-posterior-check",

@@ -60,8 +60,7 @@ def test_the_space_is_the_forward_model_of_dfm_and_trains_with_its_penalties(con
     signal, boxes = model.space.example(3, torch.Generator().manual_seed(0))
     expected = model.forward_model(model.space.latent(signal), boxes)
     assert torch.equal(model.space(signal, boxes), expected) and expected.shape == (3, 2, 1, 32, 32)
-    split = None
-    assert model.dfm.regularise(signal, split, expected).keys() == {"norm"}
+    assert model.dfm.regularise(signal, {}, {"target": expected}).keys() == {"norm"}
 
 
 def test_w_keeps_its_digits_under_autocast(model):

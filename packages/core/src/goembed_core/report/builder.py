@@ -17,7 +17,7 @@ from goembed_core.files import write_atomically
 from goembed_core.metrics.results import Results, number
 from goembed_core.report.blocks import Cell, Command, Curves, Facts, MetricRow, Metrics, Picture, Section, Table, Text
 from goembed_core.report.curves import curve_figures
-from goembed_core.report.pictures import picture
+from goembed_core.report.pictures import animation, picture
 from goembed_core.report.strip import strip
 
 Block = Section | Text | Command | Facts | Table | Picture | Curves | Metrics
@@ -67,6 +67,10 @@ class Report:
     def figure(self, figure: Figure | Image.Image | np.ndarray, caption: str = "") -> None:
         """A matplotlib Figure, a PIL image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
         self._blocks.append(picture(figure, caption))
+
+    def animation(self, gif: bytes, caption: str = "") -> None:
+        """An animated GIF, as it is."""
+        self._blocks.append(animation(gif, caption))
 
     def metrics(self, results: Results) -> None:
         """The figures of `metrics.json` beside their baselines and intervals."""

@@ -29,6 +29,17 @@ def picture(figure: Figure | Image.Image | np.ndarray, caption: str) -> Picture:
     return Picture(_data_address(image), width, height, caption)
 
 
+def animation(gif: bytes, caption: str) -> Picture:
+    """An animated GIF, which is kept byte for byte."""
+    try:
+        image = Image.open(io.BytesIO(gif))
+    except OSError:
+        raise UserError("an animation must be the bytes of a GIF") from None
+    if image.format != "GIF":
+        raise UserError(f"an animation must be the bytes of a GIF; got {image.format}")
+    return Picture(f"data:image/gif;base64,{base64.b64encode(gif).decode()}", *image.size, caption)
+
+
 def _rasterised(figure: Figure) -> Image.Image:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_figure(buffer, format="png", dpi=100 * DEVICE_PX)  # 100 CSS pixels to the inch

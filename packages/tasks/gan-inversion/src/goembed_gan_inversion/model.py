@@ -106,7 +106,7 @@ def _assemble(
 ) -> Model:
     dfm = DFM(
         space, network, NoiseSchedule(schedule), context_dropout=context_dropout,
-        regularise=lambda signal, split, estimate: space.penalties(signal),
+        regularise=lambda signal, scored, estimates: space.penalties(signal),
     )  # fmt: skip
     return Model(space.forward_model, space, dfm, Regressor(baseline, space), patch, truncation_psi, images_seen)
 
