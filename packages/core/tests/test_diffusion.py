@@ -148,6 +148,16 @@ def test_what_is_scored_may_differ_from_what_is_noised():
     assert terms.losses["target"] == 0  # the first of 0 1 2 3
 
 
+def test_shifted_timesteps_have_the_density_of_the_shift():
+    random = ItemRandom(0, range(40_000))
+    for shift in (0.5, 2.0, 3.0):
+        t = NoiseSchedule(ScheduleConfig(timestep_shift=shift)).draw_timesteps(random)
+        assert t.min() >= 0 and t.max() <= 999 and t.dtype == torch.int64
+        for level in (0.25, 0.5, 0.75):  # P(t < level T) = u(level), the inverse of t(u)
+            expected = level / (shift - (shift - 1) * level)
+            assert (t < level * 1000).double().mean().item() == pytest.approx(expected, abs=0.01)
+
+
 def test_regularisers_are_added():
     dfm = DFM(
         Scale(), Recorder(), NoiseSchedule(), regularise=lambda signal, scored, estimates: {"size": signal.abs().mean()}

@@ -34,8 +34,12 @@ class NoiseSchedule:
         self._snr = (alphas_cumprod / (1.0 - alphas_cumprod)).float()
 
     def draw_timesteps(self, random: ItemRandom) -> Int[Tensor, " batch"]:
-        """`t` uniform over `0 … T−1`, one per item."""
-        return random.randint(0, self.config.num_timesteps)
+        """`t` uniform over `0 … T−1`, one per item, unless `timestep_shift` prefers some."""
+        shift, total = self.config.timestep_shift, self.config.num_timesteps
+        if shift == 1.0:
+            return random.randint(0, total)
+        u = random.rand()
+        return (total * shift * u / (1 + (shift - 1) * u)).long().clamp(max=total - 1)
 
     def add_noise(
         self, values: Float[Tensor, "batch ..."], noise: Float[Tensor, "batch ..."], timestep: Int[Tensor, " batch"]

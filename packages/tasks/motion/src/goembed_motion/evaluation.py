@@ -85,10 +85,13 @@ class Judge:
         self.metrics["best_of_16_epe_ratio"] = MetricValue(
             (best.mean() / answer.mean()).item(), False, len(best), "over the deterministic baseline's"
         )
-        self.metrics["baseline_motion_ratio"] = MetricValue(
-            (magnitude(own, truth.mask).mean() / still.mean()).item(), None, len(best),
-            "mean length of the deterministic baseline's motion over the true one's: how far it collapses",
-        )  # fmt: skip
+        moved = (own * truth.mask).sum((2, 3)) / truth.mask.sum((2, 3))
+        for name, length, note in (
+            ("baseline_motion_ratio", moved.norm(dim=1), "length of the mean motion of what moves"),
+            ("baseline_speed_ratio", magnitude(own, truth.mask), "mean length of the motion of what moves"),
+        ):
+            note = f"the deterministic baseline's over the true one's: how far it collapses; {note}"
+            self.metrics[name] = MetricValue((length.mean() / still.mean()).item(), None, len(best), note)
         everywhere = flow.norm(dim=2) * (1 - truth.mask)
         self.metrics["background_motion_px"] = MetricValue(
             (everywhere.sum() / ((1 - truth.mask).sum() * count)).item(), False, len(best), "where nothing moves"

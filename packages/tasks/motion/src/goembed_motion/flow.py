@@ -15,8 +15,10 @@ MAGIC = np.float32(202021.25)  # the first four bytes of every .flo: "PIEH"
 LARGEST = 2**28  # numbers of a field that is read
 
 # Where around the circle which colour lies: segments of the wheel of Baker et al. (IJCV 2011), red first.
-SEGMENTS = ((15, (255, 0, 0), (255, 255, 0)), (6, (255, 255, 0), (0, 255, 0)), (4, (0, 255, 0), (0, 255, 255)),
-            (11, (0, 255, 255), (0, 0, 255)), (13, (0, 0, 255), (255, 0, 255)), (6, (255, 0, 255), (255, 0, 0)))  # fmt: skip
+SEGMENTS = (
+    (15, (255, 0, 0), (255, 255, 0)), (6, (255, 255, 0), (0, 255, 0)), (4, (0, 255, 0), (0, 255, 255)),
+    (11, (0, 255, 255), (0, 0, 255)), (13, (0, 0, 255), (255, 0, 255)), (6, (255, 0, 255), (255, 0, 0)),
+)  # fmt: skip
 
 
 def write_flo(path: Path, flow: Float[Tensor, "2 height width"]) -> None:
