@@ -23,7 +23,7 @@ class ScheduleConfig(Config):
     )
     timestep_shift: PositiveFloat = Field(
         default=1.0,
-        description="s of training's times t = T s u / (1 + (s - 1) u) with u uniform; above 1, the noisy ones are drawn "
+        description="s of training's times t = T s u / (1 + (s - 1) u) with u uniform; above 1, noisy ones are drawn "
         "more often (Esser et al. 2024, eq. 23)",
     )
     snr_cap: PositiveFloat = Field(default=100.0, description="largest weight under loss_weighting=snr")

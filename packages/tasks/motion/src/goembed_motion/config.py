@@ -97,7 +97,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # The shared or one's own clips, with the last quarter of every clip held out.
     "videos": {
-        "train": _TRAIN | {"images": 166_400},
+        "train": _TRAIN | {"images": 64_000},
         "dataset": {"name": "videos", "size": 32, "holdout_clips": 0.0, "holdout_time": 0.25, "cache": "memory"},
         "denoiser": {"patch_size": 8, "hidden_size": 128, "depth": 4, "num_heads": 4},
         "evaluate": {"steps": (), "lpips": True},
