@@ -52,9 +52,13 @@ FIRST_PARTY = {
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "blender"): "goembed-multiview-datasets",
+    ("dataset", "co3d"): "goembed-multiview-datasets",
     ("dataset", "images"): "goembed-image-datasets",
     ("dataset", "llff"): "goembed-multiview-datasets",
+    ("dataset", "omniobject3d"): "goembed-multiview-datasets",
+    ("dataset", "realestate10k"): "goembed-multiview-datasets",
     ("dataset", "sprites"): "goembed-video-datasets",
+    ("dataset", "srn"): "goembed-multiview-datasets",
     ("dataset", "videos"): "goembed-video-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
 }

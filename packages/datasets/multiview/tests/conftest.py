@@ -5,11 +5,13 @@ Everything here is numpy, and knows nothing of the package or of the renderer's 
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -118,6 +120,105 @@ def write_llff(folder: Path, shots: list[Shot], reductions: tuple[int, ...] = (1
     return np.stack(rows)
 
 
+def write_omniobject(folder: Path, shots: list[Shot]) -> None:
+    """OmniObject3D's renderings of one object: square pictures of one field of view."""
+    frames = []
+    for number, shot in enumerate(shots):
+        save(folder / "render" / "images" / f"r_{number}.png", photograph(shot))
+        matrix = (shot.pose @ np.diag([1.0, -1.0, -1.0, 1.0])).tolist()
+        frames.append({"file_path": f"r_{number}", "scale": 0.5, "transform_matrix": matrix})
+    angle = 2 * np.arctan(0.5 * shots[0].width / shots[0].fx)
+    (folder / "render" / "transforms.json").write_text(json.dumps({"camera_angle_x": angle, "frames": frames}))
+
+
+def write_srn(folder: Path, shots: list[Shot]) -> None:
+    """An object of SRN's cars or chairs."""
+    (folder / "pose").mkdir(parents=True)
+    shot = shots[0]
+    lines = [f"{shot.fx} {shot.cx} {shot.cy} 0.", "0. 0. 0.", "1.", f"{shot.height} {shot.width}"]
+    (folder / "intrinsics.txt").write_text("\n".join(lines) + "\n")
+    for number, shot in enumerate(shots):
+        save(folder / "rgb" / f"{number:06}.png", photograph(shot))
+        (folder / "pose" / f"{number:06}.txt").write_text(" ".join(map(str, shot.pose.reshape(-1))) + "\n")
+
+
+def write_co3d(root: Path, category: str, sequences: dict[str, list[Shot]], version: int = 2) -> None:
+    """A category of CO3D: annotations in gzip, PyTorch3D's cameras, and a list of which frame is of which split."""
+    annotations, split = [], {"train": [], "val": [], "test": []}
+    for name, shots in sequences.items():
+        for place, shot in enumerate(shots):
+            number = place + 1
+            image = f"{category}/{name}/images/frame{number:06}.jpg"
+            mask = f"{category}/{name}/masks/frame{number:06}.png"
+            (root / image).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photograph(shot)).save(root / image, quality=100, subsampling=0)
+            half = np.zeros((shot.height, shot.width), np.uint8)
+            half[:, : shot.width // 2] = 255
+            save(root / mask, half)
+            flipped = np.diag([-1.0, -1.0, 1.0])
+            world_to_camera = np.linalg.inv(shot.pose)
+            scale = np.full(2, min(shot.width, shot.height) / 2)
+            if version == 1:
+                scale = np.array([shot.width / 2, shot.height / 2])
+            viewpoint = {
+                "R": (flipped @ world_to_camera[:3, :3]).T.tolist(),
+                "T": (flipped @ world_to_camera[:3, 3]).tolist(),
+                "focal_length": (np.array([shot.fx, shot.fy]) / scale).tolist(),
+                "principal_point": ((np.array([shot.width / 2 - shot.cx, shot.height / 2 - shot.cy])) / scale).tolist(),
+            }
+            if version == 2:
+                viewpoint["intrinsics_format"] = "ndc_isotropic"
+            annotations.append(
+                {
+                    "sequence_name": name,
+                    "frame_number": number,
+                    "frame_timestamp": number / 10,
+                    "image": {"path": image, "size": [shot.height, shot.width]},
+                    "depth": {"path": "", "scale_adjustment": 1.0, "mask_path": None},
+                    "mask": {"path": mask, "mass": float((half > 0).sum())},
+                    "viewpoint": viewpoint,
+                    "meta": None,
+                }
+            )
+            split["test" if place % 3 == 2 else "train"].append([name, number, image])
+    draw = np.random.default_rng(0)
+    draw.shuffle(annotations)  # nothing says that they come in order
+    quality = [
+        {"sequence_name": name, "category": category, "viewpoint_quality_score": None if place == 0 else float(place)}
+        for place, name in enumerate(sequences)
+    ]
+    for name, content in (("frame", annotations), ("sequence", quality)):
+        with gzip.open(root / category / f"{name}_annotations.jgz", "wt") as file:
+            json.dump(content, file)
+    (root / category / "set_lists").mkdir()
+    (root / category / "set_lists" / "set_lists_fewview_dev.json").write_text(json.dumps(split))
+
+
+def write_realestate(file: Path, shots: list[Shot], video: str = "a-B_c1", first_ms: int = 100) -> list[int]:
+    """A clip's cameras, ten a second; their timestamps."""
+    lines, stamps = [f"https://www.youtube.com/watch?v={video}"], []
+    for number, shot in enumerate(shots):
+        stamps.append(1000 * (first_ms + 100 * number))
+        fractions = [shot.fx / shot.width, shot.fy / shot.height, shot.cx / shot.width, shot.cy / shot.height, 0.0, 0.0]
+        numbers = [*fractions, *np.linalg.inv(shot.pose)[:3].reshape(-1)]
+        lines.append(" ".join([str(stamps[-1]), *(f"{value:.9f}" for value in numbers)]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+    return stamps
+
+
+def write_video(path: Path, pictures: list[np.ndarray]) -> None:
+    """Ten pictures a second, as they are to the last bit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=10, options={"crf": "0"})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt, stream.gop_size, stream.codec_context.thread_count = "rgb24", 5, 1
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
 @pytest.fixture(scope="session")
 def room():
     """The helpers of this module, which no test can import."""
@@ -129,6 +230,11 @@ def room():
         require_right = staticmethod(require_right)
         transforms = staticmethod(write_transforms)
         llff = staticmethod(write_llff)
+        omniobject = staticmethod(write_omniobject)
+        srn = staticmethod(write_srn)
+        co3d = staticmethod(write_co3d)
+        realestate = staticmethod(write_realestate)
+        video = staticmethod(write_video)
 
     return Room
 

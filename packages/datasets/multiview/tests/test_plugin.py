@@ -4,14 +4,14 @@ import subprocess
 import sys
 
 from goembed_core import plugins
-from goembed_multiview_datasets.config import BlenderConfig, LlffConfig
+from goembed_multiview_datasets import config
 from goembed_multiview_datasets.scenes import SceneDataset
 
 
 def test_settings_and_registration_do_not_import_torch():
     code = (
         "import sys, goembed_multiview_datasets, goembed_multiview_datasets.plugin, goembed_multiview_datasets.config\n"
-        "heavy = {'torch', 'PIL', 'numpy'} & set(sys.modules)\n"
+        "heavy = {'torch', 'PIL', 'numpy', 'av'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -23,5 +23,13 @@ def test_components_are_built_by_name(tmp_path, room):
     settings = {"path": str(tmp_path), "split": "all", "size": [6, 4]}
     scenes = plugins.build("dataset", "blender", settings)
     assert isinstance(scenes, SceneDataset) and scenes[0].images.shape == (3, 3, 4, 6)
-    configs = {"blender": BlenderConfig, "llff": LlffConfig}
+    configs = {
+        "blender": config.BlenderConfig,
+        "llff": config.LlffConfig,
+        "co3d": config.Co3dConfig,
+        "realestate10k": config.RealEstateConfig,
+        "omniobject3d": config.OmniObjectConfig,
+        "srn": config.SrnConfig,
+    }
     assert {name: plugins.get("dataset", name).load_config() for name in configs} == configs
+    assert all(plugins.FIRST_PARTY["dataset", name] == "goembed-multiview-datasets" for name in configs)

@@ -62,8 +62,13 @@ def test_scenes_that_make_no_batch(scenes, room):
     assert not found.conformance.equal_shapes
     with pytest.raises(UserError, match=r"b: its views are \(4, 3, 16, 24\), those of a \(5, .*set `size` and `views`"):
         found.observations(torch.tensor([0, 1]))
-    with pytest.raises(UserError, match=r"a: has 5 views in this split, views=6 was asked for|b: has 4 views"):
+    with pytest.raises(
+        UserError, match=r"^a: has 5 views in this split \(views=6 was asked for; so have 2 of 3 scenes\)"
+    ):
         dataset(scenes, views=6)
+    with pytest.raises(UserError, match=r"^a: has 5 views .*window=9 .* 3 of 3 scenes\); ask for fewer"):
+        dataset(scenes, views=6, window=9, on_missing="skip")
+    assert dataset(scenes, views=5, on_missing="skip").names == ["a", "c"]
     room.save(scenes / "a" / "images" / "transforms_002.png", room.photograph(room.shots(1, 48, 32)[0]))
     with pytest.raises(UserError, match=r"frame 2 .*: it and .*frame 0 .* of 48x32 pixels and 24x16 pixels; set"):
         found[0]

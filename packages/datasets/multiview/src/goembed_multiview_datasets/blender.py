@@ -17,6 +17,7 @@ from goembed_multiview_datasets.config import BlenderConfig
 from goembed_multiview_datasets.pictures import find_picture, read_rgba, require_aspect
 from goembed_multiview_datasets.scenes import SceneDataset, View, located, scene_folders
 
+Frame = tuple[Path, int, Mapping[str, Any]]  # the file, its number there, and its entries over those of the file
 _DISTORTION = ("k1", "k2", "k3", "k4", "p1", "p2")
 _MODELS = ("PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL")  # pinholes, once not distorted
 
@@ -50,11 +51,11 @@ class TransformsSource:
     def _view(self, file: Path, number: int, frame: Mapping[str, Any]) -> View:
         where = f"{file}: frame {number} ({frame['file_path']})"
         rgba = read_rgba(find_picture(file.parent, frame["file_path"], where))
-        camera = read_camera(frame, rgba.shape[2], rgba.shape[1], where)
+        camera = camera_of(frame, rgba.shape[2], rgba.shape[1], where)
         return View(where, rgba, camera, self._near_far)
 
 
-def read_camera(frame: Mapping[str, Any], width: int, height: int, where: str) -> Camera:
+def camera_of(frame: Mapping[str, Any], width: int, height: int, where: str) -> Camera:
     """The camera of a frame, whose image has `width` and `height`.
 
     **Arguments:**
@@ -85,7 +86,7 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read as JSON ({error}); fetch it again") from error
 
 
-def _frames(path: Path, config: BlenderConfig) -> list[tuple[Path, int, Mapping[str, Any]]]:
+def _frames(path: Path, config: BlenderConfig) -> list[Frame]:
     """File, number and entries of each frame of a scene that is in the split."""
     by_split = {split: path / f"transforms_{split}.json" for split in ("train", "val", "test")}
     there = {split: file for split, file in by_split.items() if path.is_dir() and file.is_file()}
@@ -93,17 +94,21 @@ def _frames(path: Path, config: BlenderConfig) -> list[tuple[Path, int, Mapping[
         wanted = list(there) if config.split == "all" else [config.split]
         if wanted[0] not in there:
             raise UserError(f"{path}: has no {by_split[wanted[0]].name}, but splits {', '.join(there)}; ask for these")
-        return [entry for split in wanted for entry in _entries(there[split])]
+        return [entry for split in wanted for entry in entries(there[split])]
     file = path / "transforms.json" if path.is_dir() else path
-    entries = _entries(file)
+    found = entries(file)
     if config.split == "val":
         raise UserError(f"{file}: a single file has no split val; ask for train, test or all")
     if config.split != "all":
-        entries = [entry for entry in entries if (entry[1] % config.holdout == 0) == (config.split == "test")]
-    return entries
+        found = [entry for entry in found if (entry[1] % config.holdout == 0) == (config.split == "test")]
+    return found
 
 
-def _entries(file: Path) -> list[tuple[Path, int, Mapping[str, Any]]]:
+def entries(file: Path) -> list[Frame]:
+    """The frames of a `transforms.json`.
+
+    **Raises:** UserError, which names the file.
+    """
     content = read_json(file)
     frames = content.get("frames") if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames:

@@ -10,6 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 Split = Literal["train", "val", "test", "all"]
+Distances = tuple[PositiveFloat, PositiveFloat]
 
 
 class ViewsConfig(Config):
@@ -29,8 +30,13 @@ class ViewsConfig(Config):
         None, description="an item's views are drawn from so many consecutive ones; null = from all"
     )
     draws: PositiveInt = Field(1, description="items of each scene, which differ in the views that are drawn")
-    near_far: tuple[PositiveFloat, PositiveFloat] | None = Field(
+    near_far: Distances | None = Field(
         None, description="distances from the camera between which the scene lies; null = what the layout says"
+    )
+    on_missing: Literal["raise", "skip"] = Field(
+        "raise",
+        description="a scene with fewer views than are asked for, in RealEstate10k also frames that are not there: "
+        "stop, or leave it out",
     )
     seed: int = Field(0, ge=0, description="of the views that are drawn")
 
@@ -57,7 +63,7 @@ class BlenderConfig(ViewsConfig):
     holdout: int = Field(
         8, ge=2, description="where there is a single transforms.json, every so manieth frame is the split test"
     )
-    near_far: tuple[PositiveFloat, PositiveFloat] | None = Field(
+    near_far: Distances | None = Field(
         (2.0, 6.0), description="distances from the camera between which the scene lies; NeRF-synthetic's by default"
     )
 
@@ -81,3 +87,66 @@ class LlffConfig(ViewsConfig):
     factor: PositiveInt = Field(
         8, description="whole images, so many times smaller: those of the folder images_8, or made from those of images"
     )
+
+
+class OmniObjectConfig(ViewsConfig):
+    """OmniObject3D's renderings by Blender: objects within [-1, 1], cameras at a distance of 4."""
+
+    path: Path | None = Field(
+        None, description="the folder of the renderings, with its categories; one of these; or that of one object"
+    )
+    split: Literal["train", "test", "all"] = Field("all", description="of the objects, by `holdout`")
+    holdout: int = Field(10, ge=2, description="every so manieth object is the split test, the first one included")
+    near_far: Distances = Field((2.0, 6.0), description="distances from the camera between which the scene lies")
+
+
+class SrnConfig(ViewsConfig):
+    """Cars and chairs of Scene Representation Networks."""
+
+    path: Path | None = Field(None, description="the folder that holds cars_train and its like, or one of these")
+    split: Literal["train", "val", "test"] = Field("train", description="the folder whose name ends in it")
+    near_far: Distances | None = Field(
+        None, description="distances from the camera between which the scene lies; null = those of cars and of chairs"
+    )
+
+
+class Co3dConfig(ViewsConfig):
+    """CO3D's sequences, as its first and its second version have them."""
+
+    path: Path | None = Field(
+        None, description="the folder with the categories, or one of these: with frame_annotations.jgz"
+    )
+    split: Split = Field("train", description="by `set_list`; all needs none")
+    set_list: str = Field(
+        "fewview_dev", description="which of the category's lists says what the splits are: set_lists_fewview_dev.json"
+    )
+    sequences: PositiveInt | None = Field(
+        None, description="so many of each category, those with the best cameras; null = all"
+    )
+    masks: bool = Field(False, description="what is not of the object is transparent")
+    near_far: Distances | None = Field(
+        None,
+        description="distances from the camera between which the scene lies; null = 8 before and behind the origin, "
+        "and at least 0.1",
+    )
+
+
+class RealEstateConfig(ViewsConfig):
+    """RealEstate10k's camera files, with frames from a folder or from local videos."""
+
+    path: Path | None = Field(None, description="the folder with train/ and test/, or one of files <clip>.txt")
+    split: Literal["train", "test", "all"] = Field("train", description="a folder of `path`, where it has such")
+    frames: Path | None = Field(
+        None, description="the folder with <clip>/<timestamp>.png or .jpg, or with these in train/ and test/"
+    )
+    videos: Path | None = Field(None, description="in place of `frames`: the folder with <id of the video>.mp4 or .mkv")
+    index: Path | None = Field(
+        None, description="a folder to keep what is known of each video in, so that it is looked through only once"
+    )
+    near_far: Distances = Field((0.7, 10.0), description="distances from the camera between which the scene lies")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if (self.frames is None) == (self.videos is None):
+            raise ValueError("frames come from one place: set `frames` or `videos`, and not both")
+        return self

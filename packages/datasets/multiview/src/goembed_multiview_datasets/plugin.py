@@ -20,3 +20,31 @@ def goembed_register(register: Register) -> None:
         config="goembed_multiview_datasets.config:LlffConfig",
         summary="photographs with a poses_bounds.npy",
     )
+    register(
+        "dataset",
+        "co3d",
+        "goembed_multiview_datasets.co3d:co3d",
+        config="goembed_multiview_datasets.config:Co3dConfig",
+        summary="CO3D's sequences of single objects",
+    )
+    register(
+        "dataset",
+        "realestate10k",
+        "goembed_multiview_datasets.realestate:realestate10k",
+        config="goembed_multiview_datasets.config:RealEstateConfig",
+        summary="RealEstate10k's clips, from frames or local videos",
+    )
+    register(
+        "dataset",
+        "omniobject3d",
+        "goembed_multiview_datasets.objects:omniobject3d",
+        config="goembed_multiview_datasets.config:OmniObjectConfig",
+        summary="OmniObject3D's renderings by Blender",
+    )
+    register(
+        "dataset",
+        "srn",
+        "goembed_multiview_datasets.objects:srn",
+        config="goembed_multiview_datasets.config:SrnConfig",
+        summary="cars and chairs of Scene Representation Networks",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from torch.utils.data import Dataset
 
 from goembed_multiview_datasets.config import ViewsConfig
 from goembed_multiview_datasets.pictures import part_of_shape, resize_area
+
+log = logging.getLogger(__name__)
 
 
 class PosedImages(NamedTuple):
@@ -70,37 +73,48 @@ class SceneDataset(Dataset[PosedImages]):
     def __init__(self, source: SceneSource, config: ViewsConfig):
         self.source = source
         self.config = config
-        counts = [source.count(scene) for scene in range(len(source.names))]
-        self.conformance = DatasetTraits(equal_shapes=config.views is not None or len(set(counts)) == 1)
-        for name, count in zip(source.names, counts, strict=True):
-            if count < (config.window or config.views or 1):
-                wanted = f"window={config.window}" if config.window else f"views={config.views}"
-                raise UserError(f"{name}: has {count} views in this split, {wanted} was asked for; ask for fewer")
+        counts = {scene: source.count(scene) for scene in range(len(source.names))}
+        wanted = config.window or config.views or 1
+        self._kept = [scene for scene, count in counts.items() if count >= wanted]
+        short = [scene for scene, count in counts.items() if count < wanted]
+        if short and (config.on_missing == "raise" or not self._kept):
+            told = f"window={wanted}" if config.window else f"views={wanted}" if config.views else "one at least"
+            raise UserError(
+                f"{source.names[short[0]]}: has {counts[short[0]]} views in this split ({told} was asked for; so have "
+                f"{len(short)} of {len(counts)} scenes); ask for fewer, or set on_missing=skip"
+            )
+        if short:
+            log.warning("left out %d of %d scenes, which have too few views", len(short), len(counts))
+        self.conformance = DatasetTraits(
+            equal_shapes=config.views is not None or len({counts[scene] for scene in self._kept}) == 1
+        )
 
     @property
     def names(self) -> list[str]:
         """The scene of each item."""
-        return self.source.names * self.config.draws
+        return [self.source.names[scene] for scene in self._kept] * self.config.draws
 
     def __len__(self) -> int:
-        return len(self.source.names) * self.config.draws
+        return len(self._kept) * self.config.draws
 
     def __getitem__(self, index: int) -> PosedImages:
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of a set of {len(self)}")
         index %= len(self)
-        scene = index % len(self.source.names)
-        return assemble(self.source.read(scene, self.chosen(index)), self.config)
+        return assemble(self.source.read(self._scene(index), self.chosen(index)), self.config)
 
     def chosen(self, index: int) -> list[int]:
         """Which views of its scene an item has."""
-        count = self.source.count(index % len(self.source.names))
+        count = self.source.count(self._scene(index))
         if self.config.views is None:
             return list(range(count))
         random = ItemRandom(self.config.seed, [index], "multiview")
         window = self.config.window or count
         first = int(random.randint(0, count - window + 1, 1))
         return (first + random.rand(window).argsort(1)[0, : self.config.views]).tolist()
+
+    def _scene(self, index: int) -> int:
+        return self._kept[index % len(self._kept)]
 
     def observations(self, indices: Int[Tensor, " n"]) -> Observations:
         """The views of some items, values `(B, V, 3, H, W)` in [0, 1], and every pixel's place in `φ` (PosedPixels).
