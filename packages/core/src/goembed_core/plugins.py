@@ -52,6 +52,7 @@ FIRST_PARTY = {
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "blender"): "goembed-multiview-datasets",
+    ("dataset", "boxes"): "goembed-multiview-datasets",
     ("dataset", "co3d"): "goembed-multiview-datasets",
     ("dataset", "images"): "goembed-image-datasets",
     ("dataset", "llff"): "goembed-multiview-datasets",

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from goembed_core.testing import parametrize_dataset
 from goembed_multiview_datasets.blender import blender
+from goembed_multiview_datasets.boxes import BoxDataset
 from goembed_multiview_datasets.co3d import co3d
 from goembed_multiview_datasets.config import (
     BlenderConfig,
+    BoxesConfig,
     Co3dConfig,
     LlffConfig,
     OmniObjectConfig,
@@ -71,4 +73,9 @@ def test_co3d_conforms(check):
     )
 )
 def test_realestate10k_conforms(check):
+    check()
+
+
+@parametrize_dataset(lambda: BoxDataset(BoxesConfig(boxes=2, size=16)))
+def test_boxes_conform(check):
     check()

@@ -30,6 +30,7 @@ def test_components_are_built_by_name(tmp_path, room):
         "realestate10k": config.RealEstateConfig,
         "omniobject3d": config.OmniObjectConfig,
         "srn": config.SrnConfig,
+        "boxes": config.BoxesConfig,
     }
     assert {name: plugins.get("dataset", name).load_config() for name in configs} == configs
     assert all(plugins.FIRST_PARTY["dataset", name] == "goembed-multiview-datasets" for name in configs)

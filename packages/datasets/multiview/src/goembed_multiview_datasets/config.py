@@ -150,3 +150,18 @@ class RealEstateConfig(ViewsConfig):
         if (self.frames is None) == (self.videos is None):
             raise ValueError("frames come from one place: set `frames` or `videos`, and not both")
         return self
+
+
+class BoxesConfig(Config):
+    """Which procedural scenes there are."""
+
+    size: int = Field(32, ge=4, le=1024, description="side of the square images")
+    views: int = Field(3, ge=2, le=64, description="of a scene: the context, then others all around it")
+    boxes: int = Field(1, ge=1, le=4, description="in a scene, each with a hidden face of its own")
+    background: Literal["white", "black"] = Field("white", description="what lies behind the boxes")
+    jitter_rad: float = Field(
+        0.3, ge=0, le=1.0, description="how far the other views' azimuths lie from even ones, at most"
+    )
+    split: Literal["train", "test"] = Field("train", description="scenes of one are never among those of the other")
+    length: int = Field(10_000_000, ge=1, le=2**62, description="how many scenes there are; every one is another")
+    seed: int = Field(0, ge=0, description="of all scenes")

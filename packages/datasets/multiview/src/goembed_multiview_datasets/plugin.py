@@ -48,3 +48,10 @@ def goembed_register(register: Register) -> None:
         config="goembed_multiview_datasets.config:SrnConfig",
         summary="cars and chairs of Scene Representation Networks",
     )
+    register(
+        "dataset",
+        "boxes",
+        "goembed_multiview_datasets.boxes:BoxDataset",
+        config="goembed_multiview_datasets.config:BoxesConfig",
+        summary="procedural scenes whose hidden side is random by construction",
+    )
