@@ -22,6 +22,7 @@ WORKSPACE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Where a package is not called after its folder.
 NAMES = {
     "datasets/images": "goembed-image-datasets",
+    "datasets/multiview": "goembed-multiview-datasets",
     "datasets/videos": "goembed-video-datasets",
     "encoders/goembed": "goembed-encoder",
 }
