@@ -10,4 +10,6 @@ def test_the_example_runs():
     example = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
     namespace: dict = {}
     exec(example, namespace)
-    assert f"# {tuple(namespace['clip'].shape)}" in example
+    colours = namespace["colours"]
+    assert f"# {tuple(colours.shape)}" in example
+    assert colours[:, 10, 0].tolist() == [1, -1, -1] and colours[:, 0, 0].tolist() == [1, 1, 1]

@@ -17,12 +17,12 @@ class MotionFieldConfig(Config):
     metric_scale: NonNegativeFloat = Field(
         default=4.0, description="scale of the splatting metric, which decides what covers what; 0: all pixels alike"
     )
-    smoothness: NonNegativeFloat = Field(default=0.03, description="weight of the edge-aware smoothness, over pixels")
+    smoothness: NonNegativeFloat = Field(default=0.02, description="weight of the edge-aware smoothness, over pixels")
     edge: NonNegativeFloat = Field(
         default=4.0, description="how much less smooth motion may be where the image has an edge: exp(-edge |gradient|)"
     )
     pyramid: NonNegativeFloat = Field(
-        default=3.0, description="weight of the squared error of images at half size, and half of that, and so on"
+        default=1.0, description="weight of the squared error of images at half size, and half of that, and so on"
     )
     pyramid_levels: NonNegativeInt = Field(
         default=3, description="how many times they are halved: motion is found from as far as these pixels are wide"
@@ -66,7 +66,7 @@ class MotionConfig(TaskConfig):
         description="the network; its input is context and noisy target, its output motion and splatting metric",
     )
     field: MotionFieldConfig = Field(default=MotionFieldConfig(), description="the motion field")
-    schedule: ScheduleConfig = Field(default=ScheduleConfig(timestep_shift=2.0), description="the noise schedule")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="the noise schedule")
     sampler: SamplerConfig = Field(default=SamplerConfig(), description="the sampler of previews and evaluation")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
 
@@ -92,7 +92,7 @@ _TRAIN: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": _TRAIN | {"images": 166_400},
+        "train": _TRAIN | {"images": 153_600},
         "denoiser": {"patch_size": 8, "hidden_size": 128, "depth": 4, "num_heads": 4},
     },
     # The shared or one's own clips, with the last quarter of every clip held out.

@@ -100,16 +100,13 @@ def pyramid_error(
     values: Float[Tensor, "batch views channels height width"],
     levels: int,
 ) -> Float[Tensor, " batch"]:
-    """Squared errors of the images at half size, a quarter and so on, added up: a Gaussian pyramid.
+    """Squared errors of the images at half size, a quarter and so on, added up: block means.
 
-    The gradient of a splat in its motion reaches one pixel; pixels of lower levels are larger, and reach further.  They
-    overlap, or only what crosses their borders would be felt.
+    The gradient of a splat in its motion reaches one pixel; pixels of lower levels are larger, and reach further.
     """
     residual, total = (estimate - values).flatten(0, 1), 0.0
-    row = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], dtype=residual.dtype, device=residual.device) / 16
-    kernel = torch.outer(row, row).expand(residual.shape[1], 1, 5, 5)
     for _ in range(levels):
-        residual = F.conv2d(residual, kernel, stride=2, padding=2, groups=residual.shape[1])
+        residual = F.avg_pool2d(residual, 2)
         total = total + residual.unflatten(0, values.shape[:2]).square().flatten(1).mean(1)
     return total
 
