@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
     clips: Observations
     motions: Motions  # of the clips' contexts, leaves (contexts * samples, ...)
     baseline: Motions
-    futures: Float[Tensor, "contexts modes 2 height width"] | None  # true flows, where they are known
+    true_flow: Float[Tensor, "contexts 2 height width"] | None  # where it is known
     study: dict[str, dict[int, float]]  # sampler, steps: mean error of the nearest future, in pixels
     seconds: dict[str, float]
 
@@ -66,7 +66,7 @@ class Judge:
         self.metrics[name] = MetricValue(values.mean().item(), higher_is_better, len(values), note, interval)
 
     def judge_futures(self, motions: Motions, baseline: Motions) -> Tensor:
-        """Sprites: which future was sampled how often, and how exactly; returns all futures' flows."""
+        """Sprites: which future was sampled how often, and how exactly; returns the true flow."""
         count = self.config.evaluate.samples
         truth, futures = (f(self.items) for f in (self.dataset.truth, self.dataset.futures))
         flow = motions.signal.motion.cpu().unflatten(0, (-1, count))
@@ -98,7 +98,7 @@ class Judge:
         )
         exact = torch.multinomial(probability, count, replacement=True, generator=torch.Generator().manual_seed(0))
         self.baselines["exact"] = {"mode_frequency_error": frequency_error(exact, probability).mean().item()}
-        return futures.flow
+        return truth.flow
 
     def judge_images(self, motions: Motions, baseline: Motions) -> None:
         """PSNR and LPIPS of the best sample to the future that came."""
@@ -188,9 +188,9 @@ def evaluate(config: MotionConfig, solver: Solver, dataset: Dataset) -> Evaluati
 
     motions = timed("samples", lambda: solver.samples(judge.images, config.evaluate.samples, config.sampler))
     baseline = solver.regress(judge.images)
-    futures, study = None, {}
+    true_flow, study = None, {}
     if isinstance(dataset, SpriteDataset):
-        futures = timed("futures", lambda: judge.judge_futures(motions, baseline))
+        true_flow = timed("futures", lambda: judge.judge_futures(motions, baseline))
         study = timed("samplers", judge.study) if config.evaluate.steps else {}
     timed("images", lambda: judge.judge_images(motions, baseline))
     judge.diversity(motions, baseline)
@@ -198,4 +198,4 @@ def evaluate(config: MotionConfig, solver: Solver, dataset: Dataset) -> Evaluati
         seconds["samples"] / len(motions.target), False, len(motions.target), f"in batches of {solver.batch_size}"
     )
     results = Results(config.task, solver.model.images_seen, judge.metrics, judge.baselines)
-    return Evaluation(results, judge.clips, motions, baseline, futures, study, seconds)
+    return Evaluation(results, judge.clips, motions, baseline, true_flow, study, seconds)

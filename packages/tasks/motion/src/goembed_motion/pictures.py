@@ -34,8 +34,8 @@ def samples_figure(found: Evaluation, contexts: int, largest_px: float) -> Figur
         part = slice(i * count, i * count + SHOWN)
         motion = flow_colours(found.motions.signal.motion[part], largest_px).cpu()
         true = torch.full_like(motion[:1], torch.nan)
-        if found.futures is not None:
-            true = flow_colours(found.futures[i], largest_px)[:1]
+        if found.true_flow is not None:
+            true = flow_colours(found.true_flow[i : i + 1], largest_px)
         answer = flow_colours(found.baseline.signal.motion[i : i + 1], largest_px).cpu()
         context, target = found.clips.values[i, :1], found.clips.values[i, 1:2]
         rows += [
@@ -43,7 +43,7 @@ def samples_figure(found: Evaluation, contexts: int, largest_px: float) -> Figur
             torch.cat([torch.full_like(context, torch.nan), true, motion, answer]),
         ]
         labels += [f"{i + 1}", "motion"]
-    columns = ["context", "a future", *(f"sample {k + 1}" for k in range(SHOWN)), "baseline"]
+    columns = ["context", "true future", *(f"sample {k + 1}" for k in range(SHOWN)), "baseline"]
     return image_grid(torch.stack(rows), labels, columns)
 
 
