@@ -69,7 +69,7 @@ def dispatch(argv: list[str]) -> int:
         "new": commands.run_new,
         "doctor": commands.run_doctor,
     }
-    return run[options.command](options, rest)
+    return run.get(options.command, commands.run_plugins_command)(options, rest)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -110,6 +110,9 @@ def make_parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME", help="lower-case words joined by '-'")
     doctor = add("doctor", "[--json]", "check this installation and machine, and say how to train on it", False)
     doctor.add_argument("--json", action="store_true", help="as a JSON object")
+    for component in host().components:
+        if component.kind == "command" and component.name not in commands.choices:
+            add(component.name, "[VALUE] [key=value ...]", component.summary.replace("%", "%%"), False)
     return parser
 
 

@@ -111,6 +111,15 @@ def run_convert(options: argparse.Namespace, words: list[str]) -> int:
     return 0
 
 
+def run_plugins_command(options: argparse.Namespace, words: list[str]) -> int:
+    """A command of a plugin, with its settings; a first word without `=` is the value of the first of these."""
+    command = host().get("command", options.command)
+    model = command.load_config()
+    if words and "=" not in words[0]:
+        words = [f"{next(iter(model.model_fields))}={words[0]}", *words[1:]]
+    return command.load()(resolve_model(model, words).config)
+
+
 def run_new(options: argparse.Namespace, words: list[str]) -> int:
     """Write a package for a plugin."""
     from goembed_core.scaffold import new_package

@@ -217,6 +217,40 @@ def test_convert(toy, tmp_path, capsys):
     assert capsys.readouterr().out == f"wrote {target}\n"
 
 
+def test_a_command_of_a_plugin(toy, capsys):
+    body = """
+    from goembed_core.config import Config
+    from goembed_core.plugins import hookimpl
+
+    class GreetConfig(Config):
+        who: str
+        times: int = 1
+
+    def greet(config):
+        print(config.who * config.times)
+        return 3
+
+    def shadow(config):
+        raise AssertionError("a command of core's own is never replaced")
+
+    @hookimpl
+    def goembed_register(register):
+        register("command", "greet", f"{__name__}:greet", config=f"{__name__}:GreetConfig", summary="100% kind")
+        register("command", "plugins", f"{__name__}:shadow")
+    """
+    toy.install("goembed-greet", "greet", body)
+    cli.host.cache_clear()
+    for words in (["greet", "ho", "times=2"], ["greet", "times=2", "who=ho"]):
+        assert cli.main(words) == 3
+        assert capsys.readouterr().out == "hoho\n"
+    assert "who" in refused(capsys, "greet")
+    assert refused(capsys, "greet", "ho", "times=two").startswith("times='two': ")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    assert "100% kind" in capsys.readouterr().out
+    assert cli.main(["plugins"]) == 0
+
+
 LIGHT = """
 import json, sys
 from goembed_core import cli

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from goembed_core.config import Config
+from goembed_core.config import ComponentConfig, Config, component
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 Side = Annotated[int, Field(ge=1, le=8192)]
@@ -165,3 +165,13 @@ class BoxesConfig(Config):
     split: Literal["train", "test"] = Field("train", description="scenes of one are never among those of the other")
     length: int = Field(10_000_000, ge=1, le=2**62, description="how many scenes there are; every one is another")
     seed: int = Field(0, ge=0, description="of all scenes")
+
+
+class CheckCamerasConfig(Config):
+    """What is looked at, and where the page is written."""
+
+    dataset: ComponentConfig = component("dataset", description="posed views, and their settings")
+    item: int = Field(0, ge=0, description="which item of it")
+    view: int = Field(0, ge=0, description="which of its views the others are compared with")
+    others: int = Field(3, ge=1, le=8, description="how many views it is compared with, the nearest ones")
+    out: Path = Field(Path("cameras.html"), description="the page that is written")

@@ -55,3 +55,10 @@ def goembed_register(register: Register) -> None:
         config="goembed_multiview_datasets.config:BoxesConfig",
         summary="procedural scenes whose hidden side is random by construction",
     )
+    register(
+        "command",
+        "check-cameras",
+        "goembed_multiview_datasets.check_cameras:check_cameras",
+        config="goembed_multiview_datasets.config:CheckCamerasConfig",
+        summary="write a page on which wrong cameras of posed views are seen (dataset, dataset.KEY, item, view, out)",
+    )
