@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import pluggy
 
 GROUP = "goembed"
-KINDS = ("forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "converter")
+KINDS = ("forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "radiance-field", "converter")
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
