@@ -8,7 +8,10 @@ from typing import Protocol, runtime_checkable
 import pluggy
 
 GROUP = "goembed"
-KINDS = ("forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "converter", "command")
+KINDS = (
+    "forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "radiance-field", "converter",
+    "command",
+)  # fmt: skip
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)

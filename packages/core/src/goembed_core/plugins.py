@@ -41,6 +41,7 @@ __all__ = [
 
 # Which package to install for what the project itself provides.
 FIRST_PARTY = {
+    ("task", "fit_scene"): "goembed-fit-scene",
     ("task", "gan_inversion"): "goembed-gan-inversion",
     ("task", "motion"): "goembed-motion",
     ("task", "posterior_check"): "goembed-posterior-check",
@@ -63,6 +64,8 @@ FIRST_PARTY = {
     ("dataset", "srn"): "goembed-multiview-datasets",
     ("dataset", "videos"): "goembed-video-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
+    ("radiance-field", "nerf-mlp"): "goembed-fit-scene",
+    ("radiance-field", "voxel-grid"): "goembed-fit-scene",
 }
 
 

@@ -1,0 +1,78 @@
+"""The box of a field: where it is, in the world or in a camera's perspective, and which of its cells are empty."""
+
+from __future__ import annotations
+
+import torch
+from goembed_core.errors import UserError
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from goembed_fit_scene.config import FieldConfig
+
+NEAREST = 1e-6  # depth that points behind a perspective's camera are taken to have; they lie outside of its box
+
+
+class FieldBox(nn.Module):
+    """A box that is cut into cells, none of which is known to be empty at first.
+
+    In a perspective it is a box in `(x / z, y / z, −1 / z)` of a camera: its cells grow with the distance.
+    """
+
+    def __init__(self, config: FieldConfig, longest: int):
+        super().__init__()
+        if config.box is None:
+            raise UserError("a field without a box: give box={'low': [x, y, z], 'high': [x, y, z]}")
+        self.register_buffer("low", torch.tensor(config.box.low), persistent=False)
+        self.register_buffer("high", torch.tensor(config.box.high), persistent=False)
+        frame = None if config.frame is None else torch.tensor(config.frame).reshape(4, 4)
+        self.register_buffer("frame", frame, persistent=False)
+        side = self.high - self.low
+        sides = torch.ones(3) if frame is not None else side / side.amax()
+        self.cells: tuple[int, int, int] = tuple(max(1, round(s * longest)) for s in sides.tolist())
+        self.size = (side / torch.tensor(self.cells)).tolist()  # of a cell, in the box's own coordinates
+        self.register_buffer("occupied", torch.ones(self.cells, dtype=torch.bool))
+
+    def unit(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Points of the world in [0, 1]³ of the box; differentiable."""
+        if self.frame is not None:
+            local = points @ self.frame[:3, :3].mT + self.frame[:3, 3]
+            z = local[:, 2:].clamp(min=NEAREST)
+            points = torch.cat([local[:, :2] / z, -1 / z], 1)
+        return (points - self.low) / (self.high - self.low)
+
+    def world(self, unit: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """The reverse of `unit`."""
+        points = self.low + unit * (self.high - self.low)
+        if self.frame is not None:
+            z = -1 / points[:, 2:]
+            points = (torch.cat([points[:, :2] * z, z], 1) - self.frame[:3, 3]) @ self.frame[:3, :3]
+        return points
+
+    def cell_length(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"] | float:
+        """The length in the world of a cell at each point: of its longest side, or along z of the perspective."""
+        if self.frame is None:
+            return max(self.size)
+        z = (points @ self.frame[2, :3] + self.frame[2, 3]).clamp(min=NEAREST)
+        return self.size[2] * z.square()
+
+    @torch.no_grad()
+    def cell_of(self, points: Float[Tensor, "n 3"]) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
+        """The number of each point's cell, and whether the point is in the box."""
+        unit = self.unit(points)
+        size = torch.tensor(self.cells, device=points.device)
+        cell = (unit * size).long().clamp_(min=0).minimum(size - 1)
+        return (cell[:, 0] * self.cells[1] + cell[:, 1]) * self.cells[2] + cell[:, 2], ((unit >= 0) & (unit <= 1)).all(
+            1
+        )
+
+    def contains(self, points: Float[Tensor, "n 3"]) -> Bool[Tensor, " n"]:
+        """Whether there may be anything at points of the world."""
+        cell, inside = self.cell_of(points)
+        return inside & self.occupied.flatten()[cell]
+
+    def lattice(self, cells: tuple[int, int, int], offset: float = 0.0) -> Float[Tensor, "n 3"]:
+        """The points of the world at the corners of so many cells; or within each cell, at `offset`."""
+        inner = offset > 0
+        ticks = [(torch.arange(n + (not inner)) + offset) / n for n in cells]
+        unit = torch.stack(torch.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
+        return self.world(unit.to(self.low))

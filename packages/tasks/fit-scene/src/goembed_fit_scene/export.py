@@ -1,0 +1,86 @@
+"""A field as things that other programs open: coloured points, and a mesh with coloured corners."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import trimesh
+from goembed_core.errors import UserError
+from goembed_nerf_renderer.cameras import Camera, camera_rays, whole_image
+from skimage.measure import marching_cubes
+from torch.nn import functional as F
+
+from goembed_fit_scene.model import Model, SceneField
+
+VIEWS = 16  # whose pixels make the cloud
+CHUNK = 2**17  # points of the lattice looked at together
+
+
+@torch.no_grad()
+def as_points(model: Model, views: Camera, height: int, width: int, min_opacity: float) -> trimesh.PointCloud:
+    """Where the light of the views' pixels is stopped on average, with the colour that is seen there.
+
+    **Arguments:**
+    - `views`: leaves `(V, ...)`; at most 16 of them are used.
+    - `min_opacity`: pixels that stop less light make no point.
+    """
+    rows = torch.linspace(0, len(views.intrinsics) - 1, min(VIEWS, len(views.intrinsics))).round().long()
+    places, colours = [], []
+    for row in rows:
+        camera = Camera(*(leaf[row] for leaf in views))
+        seen = model.view(camera, height, width)
+        params = whole_image(Camera(*(leaf[None, None] for leaf in camera)), height, width)
+        rays = camera_rays(params.camera, params.pixels)
+        opacity = seen.opacity[0, 0]
+        solid = opacity > min_opacity
+        distance = (seen.depth[0, 0] / opacity.clamp(min=1e-6))[..., None]
+        places.append((rays.origins[0, 0] + distance * rays.directions[0, 0])[solid])
+        colours.append(seen.colour[0, 0].movedim(0, -1)[solid])
+    points, colour = torch.cat(places).cpu(), torch.cat(colours).cpu()
+    if not len(points):
+        raise UserError(
+            f"no pixel of {len(rows)} views stops min_opacity={min_opacity} of the light: nothing to export"
+        )
+    return trimesh.PointCloud(points.numpy(), colors=_bytes(colour))
+
+
+@torch.no_grad()
+def as_mesh(field: SceneField, cells: int, min_opacity: float) -> trimesh.Trimesh:
+    """The surface within which a cell of the field stops `min_opacity` of the light, by marching cubes.
+
+    The colour of a corner is the field's, seen from straight above it.
+
+    **Arguments:**
+    - `cells`: of the lattice, along the field's longest side.
+
+    **Raises:** UserError where there is no such surface.
+    """
+    box = field.box
+    counts = tuple(max(2, round(n * cells / max(box.cells))) for n in box.cells)
+    stopped = []
+    for part in box.lattice(counts).split(CHUNK):
+        depth = field(part[None], None).density[0] * box.cell_length(part)
+        stopped.append(-torch.expm1(-depth))
+    volume = torch.cat(stopped).reshape([n + 1 for n in counts])
+    if not volume.amax() > min_opacity:
+        raise UserError(
+            f"no cell of the field stops mesh_opacity={min_opacity} of the light (the most is {volume.amax():.3g}): "
+            f"no mesh to export; ask for less"
+        )
+    closed = np.pad(volume.cpu().numpy(), 1)  # what reaches the box's sides ends there
+    corners, faces, _, _ = marching_cubes(closed, min_opacity, gradient_direction="ascent")  # corners counter-clockwise
+    unit = torch.from_numpy((corners - 1) / np.array(counts)).to(box.low).clamp(0, 1)
+    vertices = box.world(unit)
+    mesh = trimesh.Trimesh(vertices.cpu().numpy(), faces, process=False)
+    outwards = F.normalize(torch.from_numpy(np.array(mesh.vertex_normals)).to(vertices), dim=1)
+    colours = [
+        field(p[None], -d[None]).colour[0] for p, d in zip(vertices.split(CHUNK), outwards.split(CHUNK), strict=True)
+    ]
+    mesh.visual = trimesh.visual.ColorVisuals(mesh, vertex_colors=_bytes(torch.cat(colours).cpu()))
+    return mesh
+
+
+def _bytes(colour: torch.Tensor) -> np.ndarray:
+    """Colours in [0, 1], `(n, 3)`, as opaque RGBA bytes."""
+    levels = (colour.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return np.concatenate([levels, np.full((len(levels), 1), 255, np.uint8)], 1)

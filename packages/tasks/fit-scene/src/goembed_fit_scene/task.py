@@ -1,0 +1,116 @@
+"""`task=fit_scene`: fit a radiance field to the views of one scene, judge it by others, and export it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from goembed_core.errors import UserError
+from goembed_core.metrics.lpips import LPIPS
+from goembed_core.metrics.results import Results
+from goembed_core.progress import duration
+from goembed_core.randomness import ItemRandom
+from goembed_core.report.builder import Report
+from goembed_core.runs import Run
+from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
+from goembed_nerf_renderer.losses import distortion_loss
+
+from goembed_fit_scene import model as models
+from goembed_fit_scene.config import FitSceneConfig, SampleConfig
+from goembed_fit_scene.evaluation import Evaluation, evaluate
+from goembed_fit_scene.model import propose
+from goembed_fit_scene.pictures import compose
+from goembed_fit_scene.sampling import sample
+from goembed_fit_scene.scene import Drawn, find_place, load_scene, pixel_table, placed_field, placed_renderer
+
+
+class FitScene:
+    """Fit a radiance field to the posed images of one scene, through the renderer."""
+
+    def __init__(self, config: FitSceneConfig):
+        self.config = config
+        self.scene = load_scene(config)
+        place = find_place(config, self.scene)
+        self.field_section = placed_field(config, place)
+        self.renderer_section = placed_renderer(config, place, self.scene)
+        self.pixels = pixel_table(self.scene, self.renderer_section.settings)
+        self.lpips = LPIPS() if config.evaluate.lpips else None  # missing weights are told of now
+        torch.manual_seed(config.train.seed)  # initial weights
+        self.field, self.renderer = self.field_section.build(), self.renderer_section.build()
+
+    def train(self, run: Run) -> None:
+        """Fit the field to rays of all views; the run's model directory appears at the end."""
+        plan = Plan(
+            modules={"field": self.field},
+            players={"field": Player(self.field, self.config.optimizer)},
+            phases=[Phase("field", "field", self._losses)],
+            prepare=self._draw,
+        )
+        trainer = Trainer(run, self.config.train, plan)
+        self.pixels = self.pixels.to(trainer.device)
+        self.renderer.to(trainer.device)
+        trainer.train()
+        if trainer.accelerator.is_main_process:
+            facts = {
+                "task": "fit_scene",
+                "images_seen": trainer.images_seen,
+                "seconds": trainer.seconds,
+                "size": [int(side) for side in self.pixels.size.tolist()],
+                "camera_to_world": self.scene.train.camera.camera_to_world.flatten(1).tolist(),
+                "intrinsics": self.scene.train.camera.intrinsics.flatten(1).tolist(),
+            }
+            models.save(run.model, self.field_section, self.renderer_section, self.field, facts)
+
+    def evaluate(self, run: Run) -> Results:
+        """Judge the run's model by views that were held out, and write turntable and report."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = models.load(run.model, self.config.evaluate.chunk_points, device)
+        evaluation = evaluate(self.config.evaluate, model, self.scene, self.lpips, run.samples)
+        self._report(run, model, evaluation)
+        return evaluation.results
+
+    @staticmethod
+    def sample(run: Run | None, config: SampleConfig) -> Path:
+        """Write a turntable of a run's field, and what is exported of it."""
+        if run is None:
+            raise UserError("task=fit_scene carries no model: give the folder of a run")
+        return sample(run, config)
+
+    def _draw(self, _: None, random: ItemRandom) -> Drawn:
+        """Rays for each item; before that, where it is due, a look for empty space."""
+        seen, step = random.items[0], self.config.train.batch_size
+        due = seen // self.config.occupancy_every_nimg > (seen - step) // self.config.occupancy_every_nimg
+        if due and seen >= self.config.warmup_nimg:
+            shared = ItemRandom(self.config.train.seed, [seen // step], "empty space", random.device)
+            self.field.find_empty(shared)  # the same on every process
+        return self.pixels.draw(random, self.config.background == "random")
+
+    def _losses(self, drawn: Drawn, random: ItemRandom) -> Terms:
+        signal = propose(self.field, self.renderer)
+        rendering = self.renderer.render(signal, drawn.params, random.stream("render"), background=drawn.background)
+        error = (rendering.colour[:, 0, :, 0] - drawn.colour).square().mean()
+        losses = {"colour": error}
+        if self.config.smoothness:
+            losses["smoothness"] = self.config.smoothness * self.field.variation(random.stream("smoothness"))
+        if self.config.distortion:
+            losses["distortion"] = self.config.distortion * distortion_loss(rendering).mean()
+        return Terms(losses, {"psnr": -10 * error.detach().log10(), "occupied": self.field.box.occupied.float().mean()})
+
+    def _report(self, run: Run, model: models.Model, evaluation: Evaluation) -> None:
+        environment = json.loads((run.dir / "environment.json").read_text())
+        images_seen = evaluation.results.images_seen
+        report = Report(
+            f"A radiance field of {self.scene.name}", f"{self.config.field.name}, {images_seen:,} rays seen"
+        )
+        report.command(environment["command"])
+        report.metrics(evaluation.results)
+        compose(report, self.config, model, self.scene, evaluation)
+        if run.metrics_log.exists():
+            report.section("Training")
+            report.curves(run.metrics_log, "Losses and rates over rays seen")
+        times = {"training": duration(model.facts["seconds"])} | {
+            f"evaluation: {name}": duration(seconds) for name, seconds in evaluation.seconds.items()
+        }
+        report.environment({**environment, "times": times})
+        report.write(run.dir / "report.html")
