@@ -10,7 +10,8 @@ from goembed_core import cli
 
 PAGE = Path(__file__).parent.parent / "docs" / "motion.md"
 SMALL = {
-    "train": ["dataset.textures=noise", "denoiser.hidden_size=16", "denoiser.num_heads=2", "denoiser.depth=1",
+    "train": ["train.mixed_precision=no",
+              "dataset.textures=noise", "denoiser.hidden_size=16", "denoiser.num_heads=2", "denoiser.depth=1",
               "train.images=64", "train.log_every_nimg=64", "train.preview_every_nimg=64", "evaluate.contexts=2",
               "evaluate.samples=16", "evaluate.steps=[]", "sampler.num_steps=2"],
     "sample": ["sampler.num_steps=2", "num_frames=3"],

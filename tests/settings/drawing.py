@@ -34,6 +34,7 @@ class Subject(NamedTuple):
     sections: dict[str, tuple[str, ...]]  # the keys of each section, "" being the outermost
     components: dict[str, str]  # the kind of each section that names a component
     command: str = "train"
+    optional: frozenset[str] = frozenset()  # the sections that may be null
 
 
 def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -49,6 +50,15 @@ def walk(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from walk(inner, f"{path}.")
         else:
             yield path, constrained(field)
+
+
+def optional_sections(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The paths of the sections that may be null."""
+    for name, field in model.model_fields.items():
+        if (inner := section_model(field.annotation)) and not component_kind(field):
+            if type(None) in get_args(field.annotation):
+                yield prefix + name
+            yield from optional_sections(inner, f"{prefix}{name}.")
 
 
 def constrained(field: FieldInfo) -> Any:
@@ -68,6 +78,7 @@ def subject(words: tuple[str, ...], model: type[BaseModel], prefix: str = "", co
         {path: what for path, what in found.items() if isinstance(what, tuple)},
         {path: what for path, what in found.items() if isinstance(what, str)},
         command,
+        frozenset(optional_sections(model, prefix)),
     )
 
 

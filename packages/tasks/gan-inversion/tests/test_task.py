@@ -130,8 +130,8 @@ def test_a_run_of_another_task_or_without_a_model(capsys, run, tmp_path):
     other.mkdir()
     (other / "config.yaml").write_text((run / "config.yaml").read_text())
     assert "model" in fails(capsys, "sample", str(other))
-    (other / "config.yaml").write_text("task: motion\n")
-    assert "task 'motion' is not registered" in fails(capsys, "sample", str(other))
+    (other / "config.yaml").write_text("task: nothing_of_this_name\n")
+    assert "task 'nothing_of_this_name' is not registered" in fails(capsys, "sample", str(other))
 
 
 def test_presets_resolve():

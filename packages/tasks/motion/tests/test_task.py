@@ -11,7 +11,8 @@ from goembed_motion.flow import read_flo
 from PIL import Image
 
 TINY = (
-    "train.images=64", "train.batch_size=16", "train.log_every_nimg=32", "train.preview_every_nimg=64",
+    "train.mixed_precision=no", "train.images=64", "train.batch_size=16", "train.log_every_nimg=32",
+    "train.preview_every_nimg=64",
     "sampler.num_steps=2", "evaluate.contexts=3", "evaluate.samples=16", "evaluate.steps=[2]",
     "evaluate.steps_contexts=2", "evaluate.pictures=2",
 )  # fmt: skip
