@@ -29,6 +29,7 @@ import torch
 from goembed_core import cli
 from goembed_core.checkpoints import CheckpointFolder
 from goembed_core.files import TEMPORARY_PREFIX
+from goembed_core.schedule import NoiseSchedule
 
 SETTINGS = (
     "task=posterior_check", "train.images=24576", "train.batch_size=64", "train.checkpoint_every_nimg=256",
@@ -129,6 +130,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     assert goembed_posterior_check.task  # imported once, for all children
+    NoiseSchedule()  # and diffusers with it
     with tempfile.TemporaryDirectory() as folder:
         outcome = torment(Path(folder), options.kills, options.seed)
     print(json.dumps(outcome._asdict(), indent=1))
