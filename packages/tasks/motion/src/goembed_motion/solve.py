@@ -27,7 +27,9 @@ class Motions(NamedTuple):
 class Solver:
     """A model, with the seed and batch size of one evaluation; every random number belongs to the item."""
 
-    def __init__(self, model: Model, seed: int, batch_size: int, device: torch.device | str = "cpu", precision="no"):
+    def __init__(
+        self, model: Model, seed: int, batch_size: int, device: torch.device | str = "cpu", precision: str = "no"
+    ):
         self.model, self.seed, self.batch_size, self.device = model, seed, batch_size, torch.device(device)
         self.precision = precision
 
