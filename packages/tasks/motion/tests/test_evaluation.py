@@ -51,7 +51,8 @@ class Oracle(Solver):
         motion = flows[torch.arange(len(items))[:, None], drawn].flatten(0, 1)
         colour = images.repeat_interleave(count, 0)
         signal = MovingImage(colour, motion, 10 * (motion.norm(dim=1, keepdim=True) > 0).float())
-        return Motions(signal, self.show(signal, torch.ones(len(motion), 1))[:, 0])
+        target = self.show(signal, torch.ones(len(motion), 1))[:, 0]
+        return Motions(signal, target, torch.ones(len(motion)))
 
 
 @pytest.mark.parametrize("exact", [True, False])

@@ -17,6 +17,17 @@ class MotionFieldConfig(Config):
     metric_scale: NonNegativeFloat = Field(
         default=4.0, description="scale of the splatting metric, which decides what covers what; 0: all pixels alike"
     )
+    futures: PositiveInt = Field(
+        default=1,
+        description="motions that the network answers with, and their probabilities; the paper has 1, whose "
+        "image is no mean of two futures",
+    )
+    evidence_radius_px: NonNegativeInt = Field(
+        default=0,
+        description="the network is told what the noisy target says of displacements up to so far; 0, as in the paper: "
+        "nothing",
+    )
+    evidence_stride_px: PositiveInt = Field(default=2, description="steps of these displacements")
     smoothness: NonNegativeFloat = Field(default=0.02, description="weight of the edge-aware smoothness, over pixels")
     edge: NonNegativeFloat = Field(
         default=4.0, description="how much less smooth motion may be where the image has an edge: exp(-edge |gradient|)"
@@ -90,16 +101,21 @@ _TRAIN: dict[str, Any] = {
     "preview_every_nimg": 25_600, "mixed_precision": "bf16-if-native",
 }  # fmt: skip
 
+_NETWORK: dict[str, Any] = {
+    "patch_size": 8, "hidden_size": 128, "depth": 4, "num_heads": 4, "in_channels": 54, "out_channels": 8,
+    "head_std": 0.02,
+}  # fmt: skip
+_FIELD: dict[str, Any] = {"futures": 2, "evidence_radius_px": 6, "smoothness": 0.05}
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
-        "train": _TRAIN | {"images": 153_600},
-        "denoiser": {"patch_size": 8, "hidden_size": 128, "depth": 4, "num_heads": 4},
-    },
+    "quick": {"train": _TRAIN | {"images": 153_600}, "denoiser": _NETWORK, "field": _FIELD, "optimizer": {"lr": 7e-4}},
     # The shared or one's own clips, with the last quarter of every clip held out.
     "videos": {
         "train": _TRAIN | {"images": 64_000},
         "dataset": {"name": "videos", "size": 32, "holdout_clips": 0.0, "holdout_time": 0.25, "cache": "memory"},
-        "denoiser": {"patch_size": 8, "hidden_size": 128, "depth": 4, "num_heads": 4},
+        "denoiser": _NETWORK,
+        "field": _FIELD,
+        "optimizer": {"lr": 7e-4},
         "evaluate": {"steps": (), "lpips": True},
     },
     # DFM supplement 2.2: Vimeo-90K, Adam 2e-5, batch 72, DDIM-50; image size and smoothness weight are not published.

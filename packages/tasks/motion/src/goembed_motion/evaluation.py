@@ -129,6 +129,11 @@ class Judge:
         spread = flow.std(1).norm(dim=1).flatten(1).amax(1)
         self.add("diversity_px", spread.cpu(), None, "standard deviation of the motion where it is greatest, in pixels")
         self.baselines["deterministic"]["diversity_px"] = 0.0
+        if self.config.field.futures > 1:
+            shown = motions.probability.unflatten(0, (-1, self.config.evaluate.samples)).mean(1)
+            self.add(
+                "likeliest_probability", shown.cpu(), None, "that the network gives the motion that a sample ends at"
+            )
 
     def study(self) -> dict[str, dict[int, float]]:
         """Sprites: `mode_epe_px` by sampler and number of evaluations, on the same contexts and noise."""

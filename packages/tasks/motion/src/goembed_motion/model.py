@@ -14,40 +14,67 @@ from goembed_core.errors import UserError
 from goembed_core.pretrained import Part, from_pretrained, save_pretrained
 from goembed_core.protocols import Observations
 from goembed_core.schedule import NoiseSchedule
-from goembed_softsplat_warp.model import MovingImage, SoftsplatWarp, WarpTime
+from goembed_softsplat_warp.model import SoftsplatWarp, WarpTime
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from goembed_motion.config import MotionConfig, MotionFieldConfig
+from goembed_motion.evidence import displacement_evidence, displacements
+from goembed_motion.futures import MixedWarp, PossibleMotions
+
+LOGIT_SCALE = 8.0  # of the mean over all pixels of what the network says of a future's probability
+PLAIN = {
+    "futures": 1,
+    "evidence_radius_px": 0,
+    "evidence_stride_px": 1,
+}  # of the baseline, which has no target to look at
 
 
 class MotionDenoiser(nn.Module):
-    """`S = (context, motion, metric)` with the last two by a network of context ‖ noisy target (DFM §4.2)."""
+    """`S = (context, motions, metrics)` with the last two by a network of context ‖ noisy target (DFM §4.2).
 
-    def __init__(self, network: nn.Module, field: MotionFieldConfig):
+    With `field.evidence_radius_px` the network is also told what the target says of each displacement, and with
+    `field.futures` it answers with several motions and their probabilities.
+    """
+
+    def __init__(self, network: nn.Module, field: MotionFieldConfig, schedule: NoiseSchedule):
         super().__init__()
         self.network = network
         self.field = field
+        self.schedule = schedule
 
     def forward(
         self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]
-    ) -> MovingImage:
-        """The context, and how it moves."""
+    ) -> PossibleMotions:
+        """The context, and how it may move."""
+        field, images = self.field, context.values[:, 0]
+        if field.evidence_radius_px:
+            scale = self.schedule.observed_as(timestep)[0]
+            evidence = displacement_evidence(
+                images, noisy_target.values[:, 0], scale, field.evidence_radius_px, field.evidence_stride_px
+            )
+            context = context._replace(values=torch.cat([context.values, evidence[:, None]], 2))
         output = self.network(context, noisy_target, timestep).float()
-        return MovingImage(
-            context.values[:, 0], self.field.scale_px * output[:, :2], self.field.metric_scale * output[:, 2:]
+        if field.futures == 1:
+            probability = output.new_ones(len(output), 1)
+        else:
+            logits, output = output[:, : field.futures], output[:, field.futures :]
+            probability = (LOGIT_SCALE * logits.mean((2, 3))).softmax(1)
+        output = output.unflatten(1, (field.futures, 3))
+        return PossibleMotions(
+            images, field.scale_px * output[:, :, :2], field.metric_scale * output[:, :, 2:], probability
         )
 
 
 class Regressor(nn.Module):
-    """The deterministic baseline: the same network, losses and budget, without a noisy target."""
+    """The deterministic baseline: the same network, losses and budget, without a noisy target, and one motion."""
 
     def __init__(self, denoiser: MotionDenoiser):
         super().__init__()
         self.denoiser = denoiser
 
-    def forward(self, context: Observations) -> MovingImage:
-        """The one moving image that it predicts."""
+    def forward(self, context: Observations) -> PossibleMotions:
+        """The one motion that it predicts."""
         blank = context._replace(values=torch.zeros_like(context.values))
         return self.denoiser(context, blank, torch.zeros(len(context.values), device=context.values.device).long())
 
@@ -63,7 +90,7 @@ class Regressor(nn.Module):
 class Model(NamedTuple):
     """Everything that samples."""
 
-    forward_model: SoftsplatWarp
+    forward_model: SoftsplatWarp  # of one motion
     dfm: DFM
     regressor: Regressor
     dataset: ComponentConfig  # of the clips that it was trained on
@@ -86,12 +113,16 @@ def split_clip(clip: Observations) -> Split:
     return Split(frames(slice(0, 1)), frames(slice(1, 2)), novel)
 
 
-def smoothness(signal: MovingImage, edge: float) -> Float[Tensor, ""]:
-    """Edge-aware smoothness: mean |∂motion| exp(−edge |∂colour|) over neighbours in x and in y."""
+def smoothness(signal: PossibleMotions, edge: float) -> Float[Tensor, ""]:
+    """Edge-aware smoothness: mean |∂motion| exp(−edge |∂colour|) over neighbours in x and in y, and over what may be.
+
+    Probabilities are not differentiated: a rough motion does not get improbable by this.
+    """
     total = signal.motion.new_zeros(())
     for dim in (2, 3):
-        motion, colour = (torch.diff(leaf, dim=dim).abs() for leaf in (signal.motion, signal.colour))
-        total = total + (motion * torch.exp(-edge * colour.mean(1, keepdim=True))).mean()
+        motion, colour = torch.diff(signal.motion, dim=dim + 1).abs(), torch.diff(signal.colour, dim=dim).abs()
+        rough = motion * torch.exp(-edge * colour.mean(1, keepdim=True))[:, None]
+        total = total + (rough.mean((2, 3, 4)) * signal.probability.detach()).sum(1).mean()
     return total
 
 
@@ -117,7 +148,7 @@ class Regularisers(NamedTuple):
     field: MotionFieldConfig
 
     def __call__(
-        self, signal: MovingImage, scored: dict[str, Observations], estimates: dict[str, Tensor]
+        self, signal: PossibleMotions, scored: dict[str, Observations], estimates: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """`pyramid` and `smoothness`."""
         terms = {}
@@ -138,19 +169,31 @@ def build(config: MotionConfig) -> Model:
     """An untrained model; ConfigError where network and images do not fit."""
     forward_model = config.forward_model.build()
     _require_fit(config)
-    return _assemble(
-        forward_model, config.denoiser.build(), config.denoiser.build(), config.field, config.schedule,
-        config.dataset, 0,
-    )  # fmt: skip
+    network, baseline = config.denoiser.build(), plain_network(config).build()
+    return _assemble(forward_model, network, baseline, config.field, config.schedule, config.dataset, 0)
+
+
+def plain_network(config: MotionConfig) -> ComponentConfig:
+    """The network of the baseline: as the denoiser's, of two images, and one motion and its metric."""
+    settings = config.denoiser.settings
+    update = {key: value for key, value in _channels(PLAIN).items() if hasattr(settings, key)}
+    return config.denoiser.resolved(settings.model_copy(update=update))
+
+
+def _channels(field: dict[str, int]) -> dict[str, int]:
+    """What goes into the network and comes out of it."""
+    radius = field["evidence_radius_px"]
+    evidence = len(displacements(radius, field["evidence_stride_px"])) if radius else 0
+    return {"in_channels": 6 + evidence, "out_channels": 3 if field["futures"] == 1 else 4 * field["futures"]}
 
 
 def save(directory: Path, config: MotionConfig, networks: dict[str, nn.Module], images_seen: int) -> None:
     """Write both networks, and the settings of everything else, as a model directory."""
-    denoiser, warp = config.denoiser, config.forward_model
+    warp, components = config.forward_model, {"dfm": config.denoiser, "deterministic": plain_network(config)}
     parts = {"forward_model": Part(warp.kind, warp.name, warp.settings, module=None)}
-    parts |= {
-        name: Part(denoiser.kind, denoiser.name, denoiser.settings, network) for name, network in networks.items()
-    }
+    for name, network in networks.items():
+        component = components[name]
+        parts[name] = Part(component.kind, component.name, component.settings, network)
     facts = {
         "task": config.task, "images_seen": images_seen, "field": config.field.model_dump(),
         "schedule": config.schedule.model_dump(), "dataset": config.dataset.model_dump(mode="json"),
@@ -179,22 +222,32 @@ def _assemble(
     dataset: ComponentConfig,
     images_seen: int,
 ) -> Model:
-    denoiser = MotionDenoiser(network, field)
-    dfm = DFM(forward_model, denoiser, NoiseSchedule(schedule), regularise=Regularisers(field))
-    return Model(forward_model, dfm, Regressor(MotionDenoiser(baseline, field)), dataset, images_seen)
+    noising = NoiseSchedule(schedule)
+    denoiser = MotionDenoiser(network, field, noising)
+    dfm = DFM(MixedWarp(forward_model), denoiser, noising, regularise=Regularisers(field))
+    regressor = Regressor(MotionDenoiser(baseline, field.model_copy(update=PLAIN), noising))
+    return Model(forward_model, dfm, regressor, dataset, images_seen)
 
 
 def _require_fit(config: MotionConfig) -> None:
     """What images and motion ask of the denoiser's settings, all of it in one error."""
     settings: dict[str, Any] = config.denoiser.settings.model_dump()
     size = getattr(config.dataset.settings, "size", None)
-    wanted = {"in_channels": 6, "out_channels": 3, "head": "pixels"}
+    wanted: dict[str, Any] = _channels(config.field.model_dump()) | {"head": "pixels"}
     if size is not None:
         wanted |= {"height": size, "width": size}
     wrong = {key: value for key, value in wanted.items() if key in settings and settings[key] != value}
     if wrong:
         given = ", ".join(f"denoiser.{key}={settings[key]}" for key in wrong)
         needed = " ".join(f"denoiser.{key}={value}" for key, value in wrong.items())
+        evidence, futures = wanted["in_channels"] - 6, config.field.futures
+        told = f", and {evidence} displacements' evidence" if evidence else ""
+        says = "motion and metric 3" if futures == 1 else f"{futures} motions, metrics and probabilities 4 each"
         raise ConfigError(
-            f"{given}: context and target have 3 channels of {size} x {size} each, motion and metric 3; say {needed}"
+            f"{given}: context and target have 3 channels of {size} x {size} each{told}; {says}; say {needed}"
+        )
+    if config.field.futures > 1 and settings.get("head_std") == 0:
+        raise ConfigError(
+            f"denoiser.head_std=0 with field.futures={config.field.futures}: futures that begin alike stay alike; "
+            "say denoiser.head_std=0.02"
         )

@@ -9,19 +9,21 @@ from goembed_core.config.solvers import SamplerConfig
 from goembed_core.precision import autocast
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.trees import repeat_items, select_items
+from goembed_core.trees import concatenate, repeat_items, select_items
 from goembed_softsplat_warp.model import MovingImage, WarpTime
 from jaxtyping import Float
 from torch import Tensor
 
+from goembed_motion.futures import PossibleMotions
 from goembed_motion.model import Model
 
 
 class Motions(NamedTuple):
     """Moving images, and what they show at time 1."""
 
-    signal: MovingImage  # leaves (N, ...)
+    signal: MovingImage  # the likeliest, leaves (N, ...)
     target: Float[Tensor, "n 3 height width"]
+    probability: Float[Tensor, " n"]  # that the network gives it: 1 where it has made up its mind
 
 
 class Solver:
@@ -46,22 +48,24 @@ class Solver:
             end = WarpTime(torch.ones(len(rows), 1, device=self.device))
             with autocast(self.precision, self.device):
                 sample = self.model.dfm.sample(part, end, (1, *images.shape[1:]), sampler, random)
-            found.append(Motions(sample.signal, sample.observation[:, 0].float()))
-        return Motions(
-            MovingImage(*(torch.cat(leaves) for leaves in zip(*(f.signal for f in found), strict=True))),
-            torch.cat([f.target for f in found]),
-        )
+            found.append(self._chosen(sample.signal))
+        return concatenate(found, dim=0)
 
     @torch.no_grad()
     def regress(self, images: Float[Tensor, "b 3 height width"]) -> Motions:
         """The baseline's one answer to each image."""
-        signal = self.model.regressor(_at_rest(images))
-        return Motions(signal, self.show(signal, torch.ones(len(images), 1, device=self.device))[:, 0])
+        return self._chosen(self.model.regressor(_at_rest(images)))
 
     @torch.no_grad()
     def show(self, signal: MovingImage, time: Float[Tensor, "n views"]) -> Float[Tensor, "n views 3 height width"]:
         """Moving images at any times."""
         return self.model.forward_model(signal, WarpTime(time))
+
+    def _chosen(self, signal: PossibleMotions) -> Motions:
+        """The likeliest motion, and what follows from it."""
+        chosen = signal.likeliest()
+        target = self.show(chosen, chosen.motion.new_ones(len(chosen.motion), 1))[:, 0]
+        return Motions(chosen, target.float(), signal.probability.amax(1))
 
 
 def _at_rest(images: Float[Tensor, "b 3 height width"]) -> Observations:

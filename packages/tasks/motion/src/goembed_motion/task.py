@@ -89,7 +89,7 @@ class Motion:
             yield split_clip(clip._replace(values=clip.values.to(device), params=params))
 
     def _regression_losses(self, split: Split, random: ItemRandom) -> Terms:
-        return Terms(self.model.regressor.losses(split, self.model.forward_model))
+        return Terms(self.model.regressor.losses(split, self.model.dfm.forward_model))
 
     def _preview(self, run: Run, images_seen: int, averaged: dict[str, nn.Module]) -> None:
         denoiser = self.model.dfm.denoiser
