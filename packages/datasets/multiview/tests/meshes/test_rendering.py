@@ -92,7 +92,7 @@ def test_vertices_lie_where_the_cameras_project_them():
 
 def test_a_pixel_is_covered_by_the_part_that_it_is_covered():
     """The area of a triangle is the sum of its opacities."""
-    vertices = np.array([[-0.9, -0.5, 0], [0.8, -0.4, 0.1], [0.1, 0.7, -0.2]])
+    vertices = 0.6 * np.array([[-0.9, -0.5, 0], [0.8, -0.4, 0.1], [0.1, 0.7, -0.2]])
     pose = pose_from(0.5, -1.0, 3.5)
     model = make_model(mesh_of(vertices, [[0, 1, 2]]), "unlit")
     a, b, c = project_faces(vertices, np.array([[0, 1, 2]]), pose, K).corners[0]
