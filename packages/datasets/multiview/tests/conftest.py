@@ -254,3 +254,13 @@ def lego() -> Path:
 @pytest.fixture
 def fern() -> Path:
     return public("llff_fern")
+
+
+@pytest.fixture
+def furniture() -> Path:
+    return public("furniture")
+
+
+@pytest.fixture
+def aircraft() -> Path:
+    return public("aircraft")

@@ -57,6 +57,11 @@ def test_omniobject3d_conforms(check):
     check()
 
 
+@parametrize_dataset(lambda: omniobject3d(OmniObjectConfig(path=FOLDER[0] / "omni", packed=True, size=8)))
+def test_packed_views_conform(check):
+    check()
+
+
 @parametrize_dataset(lambda: srn(SrnConfig(path=FOLDER[0] / "srn")))
 def test_srn_conforms(check):
     check()

@@ -96,8 +96,51 @@ class OmniObjectConfig(ViewsConfig):
         None, description="the folder of the renderings, with its categories; one of these; or that of one object"
     )
     split: Literal["train", "test", "all"] = Field("all", description="of the objects, by `holdout`")
-    holdout: int = Field(10, ge=2, description="every so manieth object is the split test, the first one included")
-    near_far: Distances = Field((2.0, 6.0), description="distances from the camera between which the scene lies")
+    holdout: int = Field(
+        10, ge=2, description="every so manieth object of the whole set is the split test, the first one included"
+    )
+    categories: tuple[str, ...] | None = Field(
+        None, description="these alone; which objects are held out does not hang on it; null = all"
+    )
+    packed: bool = Field(
+        False, description="keep all pixels and cameras in one file beside the folder, made anew when its files change"
+    )
+    near_far: Distances | None = Field(
+        None,
+        description="distances from the camera between which the scene lies; null = near and far of transforms.json, "
+        "else 2 and 6",
+    )
+
+
+class RenderMeshesConfig(Config):
+    """Which meshes are rendered, from where, and how."""
+
+    folder: Path = Field(
+        description="with GLB, OBJ or PLY files, or with the zips of the furniture or aircraft of GOEMBED_DATA"
+    )
+    out: Path = Field(description="the folder that is written; an interrupted run goes on there")
+    views: int = Field(24, ge=1, le=10_000, description="of each object")
+    size: int = Field(64, ge=8, le=4096, description="side of the square images, in pixels")
+    views_on: Literal["hemisphere", "sphere"] = Field(
+        "hemisphere", description="where the cameras stand at random: above the object, or all around it"
+    )
+    samples: int = Field(5, ge=1, le=15, description="so many by so many rays make a pixel; odd")
+    shading: Literal["soft", "unlit"] = Field(
+        "soft", description="one light that is fixed in the world, or the bare colours; both look alike from everywhere"
+    )
+    up: Literal["y", "z"] | None = Field(
+        None, description="the axis of the meshes that is up; null = z of PLY, y of all others"
+    )
+    categories: tuple[str, ...] | None = Field(None, description="these alone; null = all")
+    limit: PositiveInt | None = Field(None, description="only the first so many objects; null = all")
+    workers: int = Field(1, ge=1, le=256, description="processes; the pictures are the same for any number")
+    seed: int = Field(0, ge=0, description="of the places of the cameras")
+
+    @model_validator(mode="after")
+    def _has_a_middle(self) -> Self:
+        if self.samples % 2 == 0:
+            raise ValueError(f"samples={self.samples}: expected an odd number, so that one ray meets a pixel's centre")
+        return self
 
 
 class SrnConfig(ViewsConfig):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from goembed_core.errors import UserError
@@ -11,17 +12,21 @@ from goembed_nerf_renderer.cameras import Camera, make_intrinsics, resize_camera
 from jaxtyping import Float
 from torch import Tensor
 
-from goembed_multiview_datasets.blender import Frame, camera_of, entries
+from goembed_multiview_datasets.blender import Frame, camera_of, entries, read_json
 from goembed_multiview_datasets.config import OmniObjectConfig, SrnConfig
+from goembed_multiview_datasets.packed import PackedSource
 from goembed_multiview_datasets.pictures import find_picture, pictures_of, read_rgba, require_aspect
 from goembed_multiview_datasets.scenes import SceneDataset, View, located
 
+OBJECTS = "objects.json"  # beside the categories: all objects in their order
+NEAR_FAR = (2.0, 6.0)
 SRN_NEAR_FAR = {"cars": (0.8, 1.8), "chairs": (1.25, 2.75)}
 
 
 def omniobject3d(config: OmniObjectConfig) -> SceneDataset:
     """The dataset `omniobject3d`."""
-    return SceneDataset(OmniObjectSource(config), config)
+    source = OmniObjectSource(config)
+    return SceneDataset(PackedSource(source) if config.packed else source, config)
 
 
 def srn(config: SrnConfig) -> SceneDataset:
@@ -34,40 +39,93 @@ class OmniObjectSource:
 
     def __init__(self, config: OmniObjectConfig):
         expected = "the folder of OmniObject3D's blender renders, one of its categories, or an object"
-        root = located(config.path, None, expected)
-        patterns = (f"{'*/' * depth}render/transforms.json" for depth in range(4))
-        files = next((found for pattern in patterns if (found := sorted(root.glob(pattern)))), [])
-        if not files:
-            raise UserError(f"{root}: holds no <object>/render/transforms.json; give `path` {expected}")
-        parts = {"all": slice(None), "test": slice(None, None, config.holdout)}
-        held_out = set(files[parts["test"]])
-        self._files = [
-            file for file in files if config.split == "all" or (file in held_out) == (config.split == "test")
+        self.root = located(config.path, None, expected)
+        self.files = _transforms(self.root)
+        if not self.files:
+            raise UserError(f"{self.root}: holds no <object>/render/transforms.json; give `path` {expected}")
+        numbers = _numbers_of(self.root, self.files)
+        self.chosen = [
+            place
+            for place, file in enumerate(self.files)
+            if (config.categories is None or _category(file) in config.categories)
+            and (config.split == "all" or (numbers[place] % config.holdout == 0) == (config.split == "test"))
         ]
-        if not self._files:
-            raise UserError(f"{root}: holds {len(files)} objects, none of them of the split {config.split}")
+        there = sorted({_category(file) for file in self.files})
+        for category in config.categories or ():
+            if category not in there:
+                raise UserError(f"{self.root}: has no category {category}, but {', '.join(there)}; ask for these")
+        if not self.chosen:
+            raise UserError(f"{self.root}: holds {len(self.files)} objects, none of them of the split {config.split}")
         self._near_far = config.near_far
         self._frames: dict[int, list[Frame]] = {}
-        self.names = [file.absolute().parent.parent.name for file in self._files]
+        self.names = [self.files[place].absolute().parent.parent.name for place in self.chosen]
 
     def count(self, scene: int) -> int:
         """How many views an object has."""
-        return len(self._entries(scene))
+        return len(self.frames(self.chosen[scene]))
 
     def read(self, scene: int, views: Sequence[int]) -> list[View]:
         """Some views of an object."""
-        return [self._view(*self._entries(scene)[view]) for view in views]
+        frames = self.frames(self.chosen[scene])
+        return [self._view(*frames[view]) for view in views]
 
-    def _entries(self, scene: int) -> list[Frame]:
-        if scene not in self._frames:
-            self._frames[scene] = entries(self._files[scene])
-        return self._frames[scene]
+    def frames(self, place: int) -> list[Frame]:
+        """The frames of one of `files`."""
+        if place not in self._frames:
+            self._frames[place] = entries(self.files[place])
+        return self._frames[place]
 
-    def _view(self, file: Path, number: int, frame: dict) -> View:
+    def picture(self, file: Path, number: int, frame: Mapping[str, Any]) -> tuple[Path, str]:
+        """The image of a frame, and what an error calls it."""
         where = f"{file}: frame {number} ({frame['file_path']})"
         name = Path(frame["file_path"]).name  # whatever folder it was rendered to
-        rgba = read_rgba(find_picture(file.parent / "images", name, where))
-        return View(where, rgba, camera_of(frame, rgba.shape[2], rgba.shape[1], where), self._near_far)
+        return find_picture(file.parent / "images", name, where), where
+
+    def near_far(self, frame: Mapping[str, Any], where: str) -> tuple[float, float]:
+        """As it was asked for, or as the file says, or OmniObject3D's."""
+        stated = (frame.get("near"), frame.get("far"))
+        if self._near_far is not None or stated == (None, None):
+            return self._near_far or NEAR_FAR
+        if not all(isinstance(value, int | float) for value in stated) or not 0 < stated[0] < stated[1]:
+            raise UserError(f"{where}: near and far are {stated[0]} and {stated[1]}, expected 0 < near < far")
+        return stated
+
+    def _view(self, file: Path, number: int, frame: Mapping[str, Any]) -> View:
+        path, where = self.picture(file, number, frame)
+        rgba = read_rgba(path)
+        return View(where, rgba, camera_of(frame, rgba.shape[2], rgba.shape[1], where), self.near_far(frame, where))
+
+
+def _transforms(root: Path) -> list[Path]:
+    """The files of all objects; of none that is just being written."""
+    for depth in range(4):
+        found = sorted(root.glob(f"{'*/' * depth}render/transforms.json"))
+        found = [file for file in found if not any(part[0] == "." for part in file.relative_to(root).parts)]
+        if found:
+            return found
+    return []
+
+
+def _category(file: Path) -> str:
+    return file.absolute().parent.parent.parent.name
+
+
+def _numbers_of(root: Path, files: Sequence[Path]) -> Sequence[int]:
+    """The number of each object in the whole set, which says if it is held out.
+
+    `render-meshes` lists them; an object keeps its number there, whichever others are rendered or looked at.
+    """
+    where = root.absolute()
+    listing = next((file for folder in (where, *where.parents[:2]) if (file := folder / OBJECTS).is_file()), None)
+    if listing is None:
+        return range(len(files))
+    try:
+        known = {f"{entry['category']}/{entry['object']}": i for i, entry in enumerate(read_json(listing)["objects"])}
+        return [known[file.absolute().parent.parent.relative_to(listing.parent).as_posix()] for file in files]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{listing}: does not list every object of {root} ({error}); render again, or remove it"
+        ) from error
 
 
 class SrnSource:

@@ -14,7 +14,7 @@ import torch
 from goembed_core.errors import UserError
 from goembed_image_datasets.bounds import read_file
 from goembed_image_datasets.decode import FORMATS, SUFFIXES
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +24,14 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # 
 
 def read_rgba(path: Path) -> Float[Tensor, "4 height width"]:
     """An image file in [0, 1]: colour over black, and opacity; as it is stored, whatever its EXIF says.
+
+    **Raises:** UserError, which names the file.
+    """
+    return from_bytes(read_pixels(path))
+
+
+def read_pixels(path: Path) -> UInt8[np.ndarray, "height width c"]:
+    """The bytes of an image file, colour alone or with opacity.
 
     A camera belongs to the stored pixels, so that nothing is turned upright.
 
@@ -37,22 +45,21 @@ def read_rgba(path: Path) -> Float[Tensor, "4 height width"]:
                 image.load()
                 if image.mode not in _MODES:
                     raise UserError(f"{path}: has Pillow's mode {image.mode!r}; store 8 bits a value")
-                values = np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+                return np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"{path}: claims more than {Image.MAX_IMAGE_PIXELS} pixels; scale it down") from error
     except Image.UnidentifiedImageError as error:
         raise UserError(f"{path}: is not an image of the formats {', '.join(FORMATS)}; fetch it again") from error
     except _DAMAGE as error:
         raise UserError(f"{path}: is damaged or truncated ({error}); fetch it again") from error
-    return from_bytes(values)
 
 
-def from_bytes(values: np.ndarray) -> Float[Tensor, "4 height width"]:
-    """Bytes `(height, width, 3 or 4)` in [0, 1]: colour over black, and opacity."""
-    pixels = torch.from_numpy(values.transpose(2, 0, 1).astype(np.float32)).mul_(1 / 255)
-    if len(pixels) == 3:
-        return torch.cat([pixels, torch.ones_like(pixels[:1])])
-    pixels[:3] *= pixels[3:]
+def from_bytes(values: UInt8[np.ndarray, "*views height width c"]) -> Float[Tensor, "*views 4 height width"]:
+    """Bytes of three or four channels in [0, 1]: colour over black, and opacity."""
+    pixels = torch.from_numpy(np.moveaxis(values, -1, -3).astype(np.float32, order="C")).mul_(1 / 255)
+    if pixels.shape[-3] == 3:
+        return torch.cat([pixels, torch.ones_like(pixels[..., :1, :, :])], -3)
+    pixels[..., :3, :, :] *= pixels[..., 3:, :, :]
     return pixels
 
 

@@ -62,3 +62,10 @@ def goembed_register(register: Register) -> None:
         config="goembed_multiview_datasets.config:CheckCamerasConfig",
         summary="write a page on which wrong cameras of posed views are seen (dataset, dataset.KEY, item, view, out)",
     )
+    register(
+        "command",
+        "render-meshes",
+        "goembed_multiview_datasets.render_meshes:render_meshes",
+        config="goembed_multiview_datasets.config:RenderMeshesConfig",
+        summary="turn a folder of textured meshes into posed views (folder, out, views, size, workers)",
+    )
