@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,8 @@ from goembed_fit_scene.config import FitSceneConfig
 from goembed_fit_scene.model import Model
 from goembed_fit_scene.scene import Scene
 from goembed_fit_scene.turntable import turntable, write_videos
+
+FRAME_PIXELS = 200 * 200  # at most, of the evaluation's turntable; that of `goembed sample` has any size
 
 
 class Views(NamedTuple):
@@ -85,7 +88,8 @@ def evaluate(config: FitSceneConfig, model: Model, scene: Scene, lpips: LPIPS | 
         metrics["lpips"] = MetricValue(distance.mean().item(), False, count, f"{note}, AlexNet")
     metrics["seconds"] = MetricValue(model.facts["seconds"], False, 1, "of training, of the wall clock")
     began = time.monotonic()
-    frames = turntable(model, config.evaluate.turntable_frames, 2.0)
+    width, height = model.facts["size"]
+    frames = turntable(model, config.evaluate.turntable_frames, min(2.0, math.sqrt(FRAME_PIXELS / (width * height))))
     write_videos(frames, folder)
     seconds["turntable"] = time.monotonic() - began
     results = Results("fit_scene", model.facts["images_seen"], metrics)
