@@ -27,7 +27,7 @@ except ImportError:
     viser = None
 
 DISTANCE = 3.0  # of the cameras from the middle, in the browser, whatever the units of the world are
-START = 1.3  # times as far as the first camera, which the browser then looks past
+BEHIND, ASIDE_RAD = 1.3, 0.2  # of the first camera, where the browser's begins: times as far, and turned
 STILL_S = 0.25  # without a move before a view is rendered in full
 PHOTOGRAPH_PX = 128  # the longest side within a frustum
 MAX_FRUSTA = 100
@@ -138,7 +138,8 @@ class Viewer:
         self.server.scene.set_up_direction(_array(shown.up))
         camera.up = _array(shown.up)
         eye, centre = _array(shown.views.camera_to_world[0, :3, 3]), _array(shown.centre)
-        camera.position = self.scale * (centre + START * (eye - centre))
+        aside = viser.transforms.SO3.exp(ASIDE_RAD * _array(shown.up))  # or its frustum would stand before the field
+        camera.position = self.scale * (centre + BEHIND * aside.apply(eye - centre))
         camera.look_at = self.scale * centre
         camera.fov = float(2 * np.arctan(0.5 * shown.size[1] / shown.views.intrinsics[0, 1, 1].item()))
         for name in self._boxes:

@@ -171,6 +171,7 @@ _FERN = {
 _MLP = {
     "field": {"name": "nerf-mlp"},
     "optimizer": {"lr": 2e-3, "warmup_nimg": 50_000},
+    "occupancy_every_nimg": 20_000,
 }
 
 

@@ -38,8 +38,9 @@ class MLPField(nn.Module):
         self.bottleneck = nn.Linear(width, width)
         self.seen = nn.Linear(width + 3 + 6 * config.direction_frequencies, width // 2)
         self.colour = nn.Linear(width // 2, 3)
-        self.shift = math.log(math.expm1(config.initial_depth / max(self.box.cells)))
-        self.register_buffer("depths", torch.ones(self.box.cells))
+        unfitted = config.initial_depth / max(self.box.cells)
+        self.shift = math.log(math.expm1(unfitted))
+        self.register_buffer("depths", torch.full(self.box.cells, unfitted))  # opaque cells would hide all behind them
 
     def forward(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
