@@ -162,7 +162,7 @@ class SampleConfig(Config):
     out: Path | None = Field(default=None, description="folder of the files; null for RUN/samples")
 
 
-_LEGO = {"box": {"low": [-0.72, -1.22, -0.62], "high": [0.72, 1.22, 1.12]}}
+_LEGO = {"box": {"low": [-0.72, -1.22, -0.62], "high": [0.72, 1.22, 1.12]}, "background": "random"}
 _FERN = {
     "dataset": {"name": "llff", "factor": 8},
     "space": "perspective",
@@ -182,11 +182,9 @@ def _train(images: int, batch_size: int) -> dict[str, Any]:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _train(4_096_000, 4096) | _LEGO | {"background": "random"},
+    "quick": _train(4_096_000, 4096) | _LEGO,
     "mlp": _train(614_400, 1024) | _LEGO | _MLP,
     "fern": _train(4_096_000, 4096) | _FERN | {"field": {"cells": 128, "harmonics": 0}},
     "fern-mlp": _train(614_400, 1024) | _FERN | _MLP,
-    "compare": _train(4_096_000, 4096)
-    | _LEGO
-    | {"background": "random", "against": {"nerf-mlp": _train(614_400, 1024) | _MLP}},
+    "compare": _train(4_096_000, 4096) | _LEGO | {"against": {"nerf-mlp": _train(614_400, 1024) | _MLP}},
 }
