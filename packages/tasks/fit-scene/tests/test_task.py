@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 
 BOX = 'box={"low":[-0.9,-0.9,-0.9],"high":[0.9,0.9,0.9]}'
 SMALL = (
-    BOX, "background=dataset", "dataset.size=24", "dataset.near_far=[2.0,4.0]", "train.batch_size=512", "train.log_every_nimg=5120",
-    "train.checkpoint_every_nimg=0", "forward_model.samples=24", "forward_model.proposal_samples=[32]",
-    "warmup_nimg=5000", "occupancy_every_nimg=5000", "evaluate.lpips=false", "evaluate.turntable_frames=4",
+    BOX, "background=dataset", "dataset.size=24", "dataset.near_far=[2.0,4.0]", "train.batch_size=512",
+    "train.log_every_nimg=5120", "train.checkpoint_every_nimg=0", "forward_model.samples=24",
+    "forward_model.proposal_samples=[32]", "warmup_nimg=5000", "occupancy_every_nimg=5000", "evaluate.lpips=false",
+    "evaluate.turntable_frames=4",
 )  # fmt: skip
 
 
