@@ -14,7 +14,7 @@ from goembed_core.plugins import Component, host, spoken
 if TYPE_CHECKING:
     from goembed_core.testing import Result
 
-CHECKED = ("forward-model", "encoder", "denoiser", "dataset")
+CHECKED = ("forward-model", "encoder", "denoiser", "dataset", "radiance-field")
 MARKS = {"passed": "ok", "failed": "FAILED", "expected": "expected failure", "skipped": "-"}
 STYLES = {"passed": "green", "failed": "bold red", "expected": "yellow", "skipped": "dim"}
 

@@ -98,7 +98,9 @@ def make_parser() -> argparse.ArgumentParser:
     plugins = add("plugins", "[--json]", "list the plugins and what they provide", False)
     plugins.add_argument("--json", action="store_true", help="as a JSON list")
     check = add("check", "KIND NAME [key=value ...] [--json]", "check a plugin against the laws of its kind", False)
-    check.add_argument("kind", metavar="KIND", nargs="?", help="forward-model, encoder, denoiser or dataset")
+    check.add_argument(
+        "kind", metavar="KIND", nargs="?", help="forward-model, encoder, denoiser, dataset or radiance-field"
+    )
     check.add_argument("name", metavar="NAME", nargs="?", help="as `goembed plugins` lists it")
     check.add_argument("--json", action="store_true", help="as a JSON object")
     convert = add("convert", "NAME IN OUT", "convert published weights to safetensors", False)

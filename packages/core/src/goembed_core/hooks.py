@@ -10,7 +10,7 @@ import pluggy
 GROUP = "goembed"
 KINDS = (
     "forward-model", "encoder", "denoiser", "dataset", "task", "feature-network", "radiance-field", "converter",
-    "command",
+    "command", "viewable",
 )  # fmt: skip
 
 hookspec = pluggy.HookspecMarker(GROUP)

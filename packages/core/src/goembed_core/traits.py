@@ -93,3 +93,20 @@ class DatasetTraits(NamedTuple):
 
     equal_shapes: bool = True
     expected_failures: Reasons = {}  # noqa: RUF012 - never written to
+
+
+class RadianceFieldTraits(NamedTuple):
+    """What a radiance field promises.
+
+    **Arguments:**
+    - `view_dependent`: the colour depends on the direction that it is seen along.
+    - `differentiable_points`: density and colour have a gradient at the points.
+    - `stochastic_training`, `tolerance`, `bfloat16_tolerance`, `expected_failures`: as in `DenoiserTraits`.
+    """
+
+    view_dependent: bool = True
+    differentiable_points: bool = True
+    stochastic_training: bool = False
+    tolerance: float = 1e-4
+    bfloat16_tolerance: float = 0.1
+    expected_failures: Reasons = {}  # noqa: RUF012 - never written to

@@ -173,5 +173,9 @@ def test_views_are_counted():
 
 def test_the_readme_lists_each_law():
     text = (Path(__file__).parents[2] / "README.md").read_text()
-    names = {name for kind in ("forward-model", "encoder", "dataset") for name in Examination(kind, list).names}
+    names = {
+        name
+        for kind in ("forward-model", "encoder", "dataset", "radiance-field")
+        for name in Examination(kind, list).names
+    }
     assert [name for name in sorted(names) if f"`{name}`" not in text] == []

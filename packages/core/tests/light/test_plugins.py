@@ -42,7 +42,7 @@ BROKEN = {
     "kind": (
         HEAD + "@hookimpl\ndef goembed_register(register): register('forward_model', 'x', 'a:b')",
         "kind 'forward_model' is not one of forward-model, encoder, denoiser, dataset, task, feature-network, "
-        "radiance-field, converter, command; did you mean 'forward-model'?",
+        "radiance-field, converter, command, viewable; did you mean 'forward-model'?",
     ),
     "object": (
         HEAD + "@hookimpl\ndef goembed_register(register): register('task', 'x', dict)",

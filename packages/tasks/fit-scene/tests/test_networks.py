@@ -52,6 +52,24 @@ def test_the_cells_that_are_looked_at_hold_what_there_is():
     assert network.proposal(points + 5, None).density.item() == 0
 
 
+def test_what_was_seen_fades_and_is_not_forgotten_at_once():
+    network = field()
+    torch.nn.init.zeros_(network.density.weight)
+    network.density.bias.data[:] = 3.0
+    network.find_empty(ItemRandom(0, [0]))
+    dense = network.depths.clone()
+    network.density.bias.data[:] = -20.0
+    network.find_empty(ItemRandom(0, [1]))
+    assert torch.allclose(network.depths, 0.95 * dense) and network.box.occupied.all()
+
+
+def test_an_unfitted_proposal_lets_light_through_to_the_back():
+    """As much as the network itself lets through: samples lie all along the rays, not at the front of the box."""
+    points = torch.linspace(-0.99, 0.99, 50)[:, None].expand(1, 50, 3)
+    density = field(initial_depth=0.5).proposal(points, None).density
+    assert torch.allclose(density, torch.full_like(density, 0.25), rtol=1e-4)  # 0.5 over the two units of the box
+
+
 def test_sines_are_of_every_octave():
     found = sines(torch.tensor([[0.5, -1.0]]), 2)
     assert found.shape == (1, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -17,9 +18,10 @@ from safetensors.torch import load_file
 
 BOX = 'box={"low":[-0.9,-0.9,-0.9],"high":[0.9,0.9,0.9]}'
 SMALL = (
-    BOX, "dataset.size=24", "dataset.near_far=[2.0,4.0]", "train.batch_size=512", "train.log_every_nimg=5120",
-    "train.checkpoint_every_nimg=0", "forward_model.samples=24", "forward_model.proposal_samples=[32]",
-    "warmup_nimg=5000", "occupancy_every_nimg=5000", "evaluate.lpips=false", "evaluate.turntable_frames=4",
+    BOX, "background=dataset", "dataset.size=24", "dataset.near_far=[2.0,4.0]", "train.batch_size=512",
+    "train.log_every_nimg=5120", "train.checkpoint_every_nimg=0", "forward_model.samples=24",
+    "forward_model.proposal_samples=[32]", "warmup_nimg=5000", "occupancy_every_nimg=5000", "evaluate.lpips=false",
+    "evaluate.turntable_frames=4",
 )  # fmt: skip
 
 
@@ -93,6 +95,47 @@ def test_nerf_s_network_learns_too(balls_scene, tmp_path):
     words = ["field=nerf-mlp", "field.hidden_size=32", "field.occupancy_cells=16", "field.frequencies=3"]
     assert train(tmp_path / "mlp", balls_scene, "train.images=51200", "optimizer.lr=5e-3", *words) == 0
     assert Results.read(tmp_path / "mlp" / "metrics.json").metrics["psnr"].value > 19.5
+
+
+def test_fields_are_compared(balls_scene, tmp_path, capsys):
+    """Two fits in one command: another field, with an optimiser of its own; each is a run of its own."""
+    small = ("train.images=10240", "field.cells=16", "against.rough.field.cells=4", "against.net.field.name=nerf-mlp")
+    net = ("against.net.field.hidden_size=16", "against.net.optimizer.lr=1e-3", "against.net.train.images=1024")
+    few = ("against.nerf-mlp=null", "evaluate.views=2", "evaluate.pictures=1", "evaluate.turntable_frames=1")
+    assert train(tmp_path / "run", balls_scene, *small, *net, *few) == 0
+    results = Results.read(tmp_path / "run" / "metrics.json")
+    assert results.baselines.keys() == {"rough", "net"} and results.images_seen == 10240
+    assert results.metrics["psnr"].value > results.baselines["rough"]["psnr"]  # cells of a ninth of the box
+    printed = capsys.readouterr().out
+    assert "against net:" in printed
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(words in page for words in ("Side by side", "Held-out views by each field", "4 x 4 x 4", "nerf-mlp"))
+    for name, seen in (("rough", 10240), ("net", 1024)):
+        alone = Results.read(tmp_path / "run" / "against" / name / "metrics.json")
+        assert alone.images_seen == seen
+        assert {key: metric.value for key, metric in alone.metrics.items()} == results.baselines[name]
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    assert cli.main(["evaluate", str(moved), "evaluate.views=1", "evaluate.turntable_frames=1"]) == 0
+    assert Results.read(moved / "metrics.json").baselines["net"]["psnr"] > 5
+    assert cli.main(["sample", str(moved / "against" / "net"), "frames=1", "scale=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("against.a.box=null", "against.a.box: fits are compared on one scene; they differ in field, train"),
+        ("against.voxel-grid.smoothness=1", "against.voxel-grid: so the run's own fit is called"),
+        ("against.a.field=voxel-gird", "against.a: field='voxel-gird': .*did you mean 'voxel-grid'"),
+        ("against.a.field.cell=3", "against.a: field.cell=3: .*did you mean field.cells"),
+        ("against.a.train.images=-3", "against.a: train.images"),
+        ('against={"../a":{}}', "against"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(word, message, balls_scene, tmp_path, capsys):
+    assert train(tmp_path / "run", balls_scene, word) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_can_be_judged_again(run):

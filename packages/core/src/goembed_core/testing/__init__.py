@@ -1,4 +1,5 @@
-"""The conformance suite: what every forward model, encoder, denoiser and dataset must hold to.
+"""The conformance suite: what every forward model, encoder, denoiser, dataset and radiance
+field must hold to.
 
     from goembed_core.testing import parametrize_forward_model
 
@@ -10,15 +11,22 @@ Every check is a named law; a failure says the law, what happened, and the likel
 siblings do the same without pytest, and so does `goembed check forward-model NAME` for a registered plugin.
 """
 
-from goembed_core.testing.api import check_dataset, check_denoiser, check_encoder, check_forward_model
+from goembed_core.testing.api import (
+    check_dataset,
+    check_denoiser,
+    check_encoder,
+    check_forward_model,
+    check_radiance_field,
+)
 from goembed_core.testing.examine import ConformanceError, Examination, Result
 from goembed_core.testing.parametrize import (
     parametrize_dataset,
     parametrize_denoiser,
     parametrize_encoder,
     parametrize_forward_model,
+    parametrize_radiance_field,
 )
-from goembed_core.traits import DatasetTraits, DenoiserTraits, EncoderTraits, ForwardModelTraits
+from goembed_core.traits import DatasetTraits, DenoiserTraits, EncoderTraits, ForwardModelTraits, RadianceFieldTraits
 
 __all__ = [
     "ConformanceError",
@@ -27,13 +35,16 @@ __all__ = [
     "EncoderTraits",
     "Examination",
     "ForwardModelTraits",
+    "RadianceFieldTraits",
     "Result",
     "check_dataset",
     "check_denoiser",
     "check_encoder",
     "check_forward_model",
+    "check_radiance_field",
     "parametrize_dataset",
     "parametrize_denoiser",
     "parametrize_encoder",
     "parametrize_forward_model",
+    "parametrize_radiance_field",
 ]

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from goembed_core.testing.examine import ConformanceError, Examination, Factory, Result
-from goembed_core.traits import DatasetTraits, DenoiserTraits, EncoderTraits, ForwardModelTraits, Oracle
+from goembed_core.traits import (
+    DatasetTraits,
+    DenoiserTraits,
+    EncoderTraits,
+    ForwardModelTraits,
+    Oracle,
+    RadianceFieldTraits,
+)
 
 Expected = Mapping[str, str] | None
 
@@ -57,4 +64,12 @@ def check_dataset(
 ) -> list[Result]:
     """Check a dataset; arguments and errors as of `check_forward_model`."""
     examination = Examination("dataset", factory, traits=traits, expected_failures=expected_failures)
+    return require_no_failure(examination.results())
+
+
+def check_radiance_field(
+    factory: Factory, *, traits: RadianceFieldTraits | None = None, expected_failures: Expected = None
+) -> list[Result]:
+    """Check a radiance field; arguments and errors as of `check_forward_model`."""
+    examination = Examination("radiance-field", factory, traits=traits, expected_failures=expected_failures)
     return require_no_failure(examination.results())

@@ -35,10 +35,18 @@ class EncoderInputs(NamedTuple):
     timestep: Any
 
 
+class FieldInputs(NamedTuple):
+    """The arguments of a radiance field."""
+
+    points: Any
+    directions: Any
+
+
 INPUTS: dict[str, Any] = {
     "forward-model": ForwardModelInputs,
     "denoiser": DenoiserInputs,
     "encoder": EncoderInputs,
+    "radiance-field": FieldInputs,
 }
 
 

@@ -9,11 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from goembed_core.errors import UserError, did_you_mean
-from goembed_core.testing import datasets, forward_models, networks
+from goembed_core.testing import datasets, forward_models, networks, radiance_fields
 from goembed_core.testing.case import Case
 from goembed_core.testing.compare import isolated
 from goembed_core.testing.laws import Broken, Law, NotApplicable
-from goembed_core.traits import DatasetTraits, DenoiserTraits, EncoderTraits, ForwardModelTraits
+from goembed_core.traits import (
+    DatasetTraits,
+    DenoiserTraits,
+    EncoderTraits,
+    ForwardModelTraits,
+    RadianceFieldTraits,
+)
 
 Factory = Callable[[], Any]
 Status = Literal["passed", "failed", "expected", "skipped"]
@@ -23,12 +29,14 @@ LAWS: dict[str, tuple[Law, ...]] = {
     "encoder": networks.LAWS,
     "denoiser": networks.LAWS,
     "dataset": datasets.LAWS,
+    "radiance-field": radiance_fields.LAWS,
 }
 TRAITS: dict[str, Any] = {
     "forward-model": ForwardModelTraits(),
     "encoder": EncoderTraits(),
     "denoiser": DenoiserTraits(),
     "dataset": DatasetTraits(),
+    "radiance-field": RadianceFieldTraits(),
 }
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from goembed_core.testing.examine import Examination, Factory
-from goembed_core.traits import DatasetTraits, DenoiserTraits, EncoderTraits, ForwardModelTraits, Oracle
+from goembed_core.traits import (
+    DatasetTraits,
+    DenoiserTraits,
+    EncoderTraits,
+    ForwardModelTraits,
+    Oracle,
+    RadianceFieldTraits,
+)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Expected = Mapping[str, str] | None
@@ -46,6 +53,13 @@ def parametrize_dataset(
 ) -> Decorator:
     """Parametrize a test's argument `check` with all checks of a dataset."""
     return _parametrize(Examination("dataset", factory, traits=traits, expected_failures=expected_failures))
+
+
+def parametrize_radiance_field(
+    factory: Factory, *, traits: RadianceFieldTraits | None = None, expected_failures: Expected = None
+) -> Decorator:
+    """Parametrize a test's argument `check` with all checks of a radiance field."""
+    return _parametrize(Examination("radiance-field", factory, traits=traits, expected_failures=expected_failures))
 
 
 def _parametrize(examination: Examination) -> Decorator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from goembed_core.config import Config
@@ -64,3 +65,16 @@ class RendererConfig(Config):
         if self.spacing == "disparity" and self.near == 0:
             raise ValueError("spacing=disparity needs near > 0, got near=0")
         return self
+
+
+class ViewConfig(Config):
+    """What `goembed view` shows, and where."""
+
+    run: Path = Field(description="folder of the run")
+    host: str = Field(default="127.0.0.1", min_length=1, description="address that is listened at; only this machine's")
+    port: int = Field(default=8080, ge=1, le=65535, description="port that is listened at")
+    moving_px: int = Field(default=64, ge=8, le=1024, description="height of the live view while one moves")
+    still_px: int = Field(default=320, ge=8, le=2160, description="height of the live view once one is still")
+    show: tuple[Literal["live", "cameras", "points", "mesh"], ...] = Field(
+        default=("live", "cameras"), description="what is shown at first; the rest can be chosen in the browser"
+    )

@@ -6,9 +6,11 @@ import torch
 from goembed_core.errors import UserError
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from goembed_fit_scene.config import FieldConfig
 
+EXAMPLE_POINTS = 23
 NEAREST = 1e-6  # depth that points behind a perspective's camera are taken to have; they lie outside of its box
 
 
@@ -69,6 +71,14 @@ class FieldBox(nn.Module):
         """Whether there may be anything at points of the world."""
         cell, inside = self.cell_of(points)
         return inside & self.occupied.flatten()[cell]
+
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
+        """Points anywhere in the box, and unit directions, as the conformance suite wants them."""
+        unit = torch.rand(batch_size * EXAMPLE_POINTS, 3, generator=generator).to(self.low)
+        directions = torch.randn(batch_size, EXAMPLE_POINTS, 3, generator=generator).to(self.low)
+        return self.world(unit).view_as(directions), F.normalize(directions, dim=-1)
 
     def lattice(self, cells: tuple[int, int, int], offset: float = 0.0) -> Float[Tensor, "n 3"]:
         """The points of the world at the corners of so many cells; or within each cell, at `offset`."""

@@ -5,11 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
+from goembed_core.config import (
+    ComponentConfig,
+    Config,
+    ConfigError,
+    OptimizerConfig,
+    TaskConfig,
+    TrainConfig,
+    component,
+    resolve_model,
+)
+from goembed_core.config.resolve import Layer
+from goembed_core.errors import UserError
 from goembed_nerf_renderer.config import SceneBox
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Cells = Annotated[int, Field(ge=1, le=512)]
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
 
 
 class FieldConfig(Config):
@@ -88,7 +100,47 @@ class FitSceneConfig(TaskConfig):
     occupancy_every_nimg: PositiveInt = Field(default=50_000, description="rays between searches for empty space")
     smoothness: NonNegativeFloat = Field(default=1e-4, description="weight of the total variation of voxel grids")
     distortion: NonNegativeFloat = Field(default=0.0, description="weight of the distortion loss")
+    against: dict[FolderName, dict[str, Any] | None] = Field(
+        default={},
+        description="further fits of the scene, to compare with: their names, and the settings in which each differs",
+    )
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
+
+
+# In what fits of one scene may differ; where the scene is, what is held out and how that is judged is the same.
+COMPARED = (
+    "field", "train", "optimizer", "forward_model", "background", "warmup_nimg", "occupancy_every_nimg", "smoothness",
+    "distortion",
+)  # fmt: skip
+
+
+def rivals(config: FitSceneConfig) -> dict[str, FitSceneConfig]:
+    """The settings of each further fit: the run's own, but for those in which it differs.
+
+    **Raises:** ConfigError, which names the fit.
+    """
+    found = {}
+    for name, differences in config.against.items():
+        if differences is None:
+            continue
+        if name == config.field.name:
+            raise ConfigError(f"against.{name}: so the run's own fit is called; choose another name")
+        for key in differences.keys() - set(COMPARED):
+            raise ConfigError(
+                f"against.{name}.{key}: fits are compared on one scene; they differ in {', '.join(COMPARED)}"
+            )
+        own = config.model_dump(mode="json") | {"against": {}, "run": {"dir": str(rival_dir(config.run_dir, name))}}
+        try:
+            layers = (Layer("the run", own), Layer(f"against.{name}", differences))
+            found[name] = resolve_model(FitSceneConfig, [], layers).config
+        except UserError as error:
+            raise ConfigError(f"against.{name}: {error}") from error
+    return found
+
+
+def rival_dir(run: Path, name: str) -> Path:
+    """Where a further fit is kept: a run of its own, within the run."""
+    return run / "against" / name
 
 
 class SampleConfig(Config):
@@ -110,7 +162,7 @@ class SampleConfig(Config):
     out: Path | None = Field(default=None, description="folder of the files; null for RUN/samples")
 
 
-_LEGO = {"box": {"low": [-0.72, -1.22, -0.62], "high": [0.72, 1.22, 1.12]}}
+_LEGO = {"box": {"low": [-0.72, -1.22, -0.62], "high": [0.72, 1.22, 1.12]}, "background": "random"}
 _FERN = {
     "dataset": {"name": "llff", "factor": 8},
     "space": "perspective",
@@ -119,6 +171,7 @@ _FERN = {
 _MLP = {
     "field": {"name": "nerf-mlp"},
     "optimizer": {"lr": 2e-3, "warmup_nimg": 50_000},
+    "occupancy_every_nimg": 20_000,
 }
 
 
@@ -133,4 +186,5 @@ PRESETS: dict[str, dict[str, Any]] = {
     "mlp": _train(614_400, 1024) | _LEGO | _MLP,
     "fern": _train(4_096_000, 4096) | _FERN | {"field": {"cells": 128, "harmonics": 0}},
     "fern-mlp": _train(614_400, 1024) | _FERN | _MLP,
+    "compare": _train(4_096_000, 4096) | _LEGO | {"against": {"nerf-mlp": _train(614_400, 1024) | _MLP}},
 }

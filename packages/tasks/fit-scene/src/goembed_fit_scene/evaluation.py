@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +17,12 @@ from goembed_nerf_renderer.cameras import Camera
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from goembed_fit_scene.config import EvaluateConfig
+from goembed_fit_scene.config import FitSceneConfig
 from goembed_fit_scene.model import Model
 from goembed_fit_scene.scene import Scene
 from goembed_fit_scene.turntable import turntable, write_videos
+
+FRAME_PIXELS = 200 * 200  # at most, of the evaluation's turntable; that of `goembed sample` has any size
 
 
 class Views(NamedTuple):
@@ -30,8 +33,19 @@ class Views(NamedTuple):
     opacity: Float[Tensor, "views height width"]
 
 
+class About(NamedTuple):
+    """What a field is."""
+
+    name: str
+    parameters: int
+    cells: tuple[int, int, int]
+    occupied: float  # share of the cells
+
+
 class Evaluation(NamedTuple):
     """Everything that the report shows."""
+
+    field: About
 
     results: Results
     held_out: Views
@@ -54,10 +68,10 @@ def look(model: Model, camera: Camera, height: int, width: int, title: str) -> V
     return Views(*(torch.stack(leaves) for leaves in zip(*found, strict=True)))
 
 
-def evaluate(config: EvaluateConfig, model: Model, scene: Scene, lpips: LPIPS | None, folder: Path) -> Evaluation:
+def evaluate(config: FitSceneConfig, model: Model, scene: Scene, lpips: LPIPS | None, folder: Path) -> Evaluation:
     """PSNR, SSIM and LPIPS of held-out views; the turntable is written to `folder`."""
     seconds, began = {}, time.monotonic()
-    test = held_out(scene.test, config.views)
+    test = held_out(scene.test, config.evaluate.views)
     shown = look(model, test.camera, *test.images.shape[2:], "held out")
     seconds["held-out views"] = time.monotonic() - began
     count = len(test.images)
@@ -74,11 +88,18 @@ def evaluate(config: EvaluateConfig, model: Model, scene: Scene, lpips: LPIPS | 
         metrics["lpips"] = MetricValue(distance.mean().item(), False, count, f"{note}, AlexNet")
     metrics["seconds"] = MetricValue(model.facts["seconds"], False, 1, "of training, of the wall clock")
     began = time.monotonic()
-    frames = turntable(model, config.turntable_frames, 2.0)
+    width, height = model.facts["size"]
+    frames = turntable(model, config.evaluate.turntable_frames, min(2.0, math.sqrt(FRAME_PIXELS / (width * height))))
     write_videos(frames, folder)
     seconds["turntable"] = time.monotonic() - began
     results = Results("fit_scene", model.facts["images_seen"], metrics)
-    return Evaluation(results, shown, each, frames, seconds)
+    about = About(
+        config.field.name,
+        sum(parameter.numel() for parameter in model.field.parameters()),
+        model.field.box.cells,
+        model.field.box.occupied.float().mean().item(),
+    )
+    return Evaluation(about, results, shown, each, frames, seconds)
 
 
 def held_out(test: PosedImages, count: int | None) -> PosedImages:

@@ -6,17 +6,16 @@ import numpy as np
 import torch
 import trimesh
 from goembed_core.errors import UserError
-from goembed_nerf_renderer.cameras import Camera, camera_rays, whole_image
+from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.viewing import cloud
 from skimage.measure import marching_cubes
 from torch.nn import functional as F
 
 from goembed_fit_scene.model import Model, SceneField
 
-VIEWS = 16  # whose pixels make the cloud
 CHUNK = 2**17  # points of the lattice looked at together
 
 
-@torch.no_grad()
 def as_points(model: Model, views: Camera, height: int, width: int, min_opacity: float) -> trimesh.PointCloud:
     """Where the light of the views' pixels is stopped on average, with the colour that is seen there.
 
@@ -24,24 +23,8 @@ def as_points(model: Model, views: Camera, height: int, width: int, min_opacity:
     - `views`: leaves `(V, ...)`; at most 16 of them are used.
     - `min_opacity`: pixels that stop less light make no point.
     """
-    rows = torch.linspace(0, len(views.intrinsics) - 1, min(VIEWS, len(views.intrinsics))).round().long()
-    places, colours = [], []
-    for row in rows:
-        camera = Camera(*(leaf[row] for leaf in views))
-        seen = model.view(camera, height, width)
-        params = whole_image(Camera(*(leaf[None, None] for leaf in camera)), height, width)
-        rays = camera_rays(params.camera, params.pixels)
-        opacity = seen.opacity[0, 0]
-        solid = opacity > min_opacity
-        distance = (seen.depth[0, 0] / opacity.clamp(min=1e-6))[..., None]
-        places.append((rays.origins[0, 0] + distance * rays.directions[0, 0])[solid])
-        colours.append(seen.colour[0, 0].movedim(0, -1)[solid])
-    points, colour = torch.cat(places).cpu(), torch.cat(colours).cpu()
-    if not len(points):
-        raise UserError(
-            f"no pixel of {len(rows)} views stops min_opacity={min_opacity} of the light: nothing to export"
-        )
-    return trimesh.PointCloud(points.numpy(), colors=_bytes(colour))
+    points, colours = cloud(model.renderer, model.signal, views, height, width, min_opacity)
+    return trimesh.PointCloud(points.numpy(), colors=_bytes(colours))
 
 
 @torch.no_grad()

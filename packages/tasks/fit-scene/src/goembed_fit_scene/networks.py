@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import torch
-from goembed_core.precision import without_autocast
+from goembed_core.precision import at_least_float32, without_autocast
 from goembed_core.randomness import ItemRandom
+from goembed_core.traits import RadianceFieldTraits
 from goembed_nerf_renderer.fields import FieldSamples
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -25,6 +26,10 @@ class MLPField(nn.Module):
     which cells are empty (instant-ngp, §5.2).  One scene, for points of any batch.
     """
 
+    conformance = RadianceFieldTraits(
+        expected_failures={"device": "which points may be empty is read back, so that the others alone are computed"}
+    )
+
     def __init__(self, config: MLPFieldConfig):
         super().__init__()
         self.config = config
@@ -38,8 +43,9 @@ class MLPField(nn.Module):
         self.bottleneck = nn.Linear(width, width)
         self.seen = nn.Linear(width + 3 + 6 * config.direction_frequencies, width // 2)
         self.colour = nn.Linear(width // 2, 3)
-        self.shift = math.log(math.expm1(config.initial_depth / max(self.box.cells)))
-        self.register_buffer("depths", torch.ones(self.box.cells))
+        unfitted = config.initial_depth / max(self.box.cells)
+        self.shift = math.log(math.expm1(unfitted))
+        self.register_buffer("depths", torch.full(self.box.cells, unfitted))  # opaque cells would hide all behind them
 
     def forward(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
@@ -53,15 +59,21 @@ class MLPField(nn.Module):
         x = F.relu(self.layers[0](position))
         for number, layer in enumerate(self.layers[1:], 1):
             x = F.relu(layer(torch.cat([x, position], 1) if number == self.config.depth // 2 + 1 else x))
-        depth = F.softplus(self.density(x)[:, 0].float() + self.shift)
+        depth = F.softplus(at_least_float32(self.density(x)[:, 0]) + self.shift)
         density = flat.new_zeros(len(flat)).index_copy(0, inside, (depth / self.box.cell_length(met)).to(flat))
         if directions is None:
             return FieldSamples(density.view(points.shape[:2]), None)
         along = sines(directions.reshape(-1, 3)[inside].to(flat), self.config.direction_frequencies)
         seen = F.relu(self.seen(torch.cat([self.bottleneck(x), along.to(x)], 1)))
-        shown = torch.sigmoid(self.colour(seen).float()).to(flat)
+        shown = torch.sigmoid(at_least_float32(self.colour(seen))).to(flat)
         colour = torch.zeros_like(flat).index_copy(0, inside, shown)
         return FieldSamples(density.view(points.shape[:2]), colour.view(points.shape))
+
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
+        """Points in the box, and unit directions."""
+        return self.box.example(batch_size, generator)
 
     @torch.no_grad()
     def proposal(

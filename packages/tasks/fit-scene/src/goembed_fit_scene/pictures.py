@@ -6,15 +6,14 @@ import torch
 from goembed_core.report.builder import Report
 from goembed_core.report.figures import heatmap_grid, image_grid
 
-from goembed_fit_scene.config import FitSceneConfig
+from goembed_fit_scene.config import EvaluateConfig, FitSceneConfig
 from goembed_fit_scene.evaluation import Evaluation, held_out
-from goembed_fit_scene.model import Model
 from goembed_fit_scene.scene import Scene
 
 SHOWN = 8  # frames of the turntable
 
 
-def compose(report: Report, config: FitSceneConfig, model: Model, scene: Scene, evaluation: Evaluation) -> None:
+def compose(report: Report, config: FitSceneConfig, scene: Scene, evaluation: Evaluation) -> None:
     """The sections between the figures and the training curves."""
     truth = held_out(scene.test, config.evaluate.views).images
     rows = torch.linspace(0, len(truth) - 1, min(config.evaluate.pictures, len(truth))).round().long()
@@ -33,21 +32,31 @@ def compose(report: Report, config: FitSceneConfig, model: Model, scene: Scene, 
     frames = evaluation.frames[picked].movedim(-1, 1) / 127.5 - 1
     colour, near = frames.chunk(2, 3)
     report.figure(image_grid(torch.stack([colour, near]), ("colour", "nearness")), "Once round")
-    occupied = model.field.box.occupied.float().mean().item()
-    parameters = sum(p.numel() for p in model.field.parameters())
     report.section("The field")
-    report.table(
-        ["field", "parameters", "cells", "occupied", "PSNR", "SSIM", "LPIPS", "seconds"],
-        [
-            [
-                config.field.name,
-                parameters,
-                " x ".join(map(str, model.field.box.cells)),
-                f"{occupied:.1%}",
-                *(
-                    evaluation.results.metrics[name].value if name in evaluation.results.metrics else "–"
-                    for name in ("psnr", "ssim", "lpips", "seconds")
-                ),
-            ]
-        ],
+    _table(report, {config.field.name: evaluation})
+
+
+def compare(report: Report, fits: dict[str, Evaluation], config: EvaluateConfig, scene: Scene) -> None:
+    """Several fields of one scene side by side: their figures, the same held-out views, and depth."""
+    truth = held_out(scene.test, config.views).images
+    rows = torch.linspace(0, len(truth) - 1, min(config.pictures, len(truth))).round().long()
+    report.section("Side by side", "Several fields, fitted to the same views and judged by the same others.")
+    _table(report, fits)
+    tiles = torch.stack(
+        [2 * images[rows] - 1 for images in (truth, *(fit.held_out.colour for fit in fits.values()))], 1
     )
+    columns = [f"{name}, {fit.results.metrics['psnr'].value:.1f} dB" for name, fit in fits.items()]
+    report.figure(image_grid(tiles, (), ("held out", *columns)), "Held-out views by each field")
+    depth = torch.stack([fit.held_out.depth[rows] for fit in fits.values()], 1)
+    report.figure(heatmap_grid(depth, (), tuple(fits), "distance from the camera"), "Depth by each field")
+
+
+def _table(report: Report, fits: dict[str, Evaluation]) -> None:
+    """A row for each fit, and a dash for what was not measured."""
+    names = {"psnr": "PSNR", "ssim": "SSIM", "lpips": "LPIPS", "seconds": "seconds"}
+    rows = []
+    for name, (field, results, *_) in fits.items():
+        figures = [results.metrics[key].value if key in results.metrics else "–" for key in names]
+        cells = " x ".join(map(str, field.cells))
+        rows.append([name, field.name, field.parameters, cells, f"{field.occupied:.1%}", results.images_seen, *figures])
+    report.table(["fit", "field", "parameters", "cells", "occupied", "rays", *names.values()], rows)

@@ -31,3 +31,4 @@ def goembed_register(register: Register) -> None:
         sample_config="goembed_fit_scene.config:SampleConfig",
         summary="one posed scene as a radiance field, judged by views that are held out",
     )
+    register("viewable", "fit_scene", "goembed_fit_scene.viewing:viewables", summary="the fields of a run")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from goembed_core.errors import UserError
 from goembed_core.metrics.lpips import LPIPS
 from goembed_core.metrics.results import Results
+from goembed_core.processes import process_state
 from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
@@ -17,20 +19,25 @@ from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
 from goembed_nerf_renderer.losses import distortion_loss
 
 from goembed_fit_scene import model as models
-from goembed_fit_scene.config import FitSceneConfig, SampleConfig
+from goembed_fit_scene.config import FitSceneConfig, SampleConfig, rival_dir, rivals
 from goembed_fit_scene.evaluation import Evaluation, evaluate
 from goembed_fit_scene.model import propose
-from goembed_fit_scene.pictures import compose
+from goembed_fit_scene.pictures import compare, compose
 from goembed_fit_scene.sampling import sample
-from goembed_fit_scene.scene import Drawn, find_place, load_scene, pixel_table, placed_field, placed_renderer
+from goembed_fit_scene.scene import Drawn, Scene, find_place, load_scene, pixel_table, placed_field, placed_renderer
 
 
 class FitScene:
-    """Fit a radiance field to the posed images of one scene, through the renderer."""
+    """Fit a radiance field to the posed images of one scene, through the renderer; and others, to compare with.
 
-    def __init__(self, config: FitSceneConfig):
+    **Arguments:**
+    - `scene`: its views, where they are at hand; read from the dataset if not given.
+    """
+
+    def __init__(self, config: FitSceneConfig, scene: Scene | None = None):
         self.config = config
-        self.scene = load_scene(config)
+        self.scene = scene or load_scene(config)
+        self.against = {name: FitScene(other, self.scene) for name, other in rivals(config).items()}
         place = find_place(config, self.scene)
         self.field_section = placed_field(config, place)
         self.renderer_section = placed_renderer(config, place, self.scene)
@@ -40,7 +47,30 @@ class FitScene:
         self.field, self.renderer = self.field_section.build(), self.renderer_section.build()
 
     def train(self, run: Run) -> None:
-        """Fit the field to rays of all views; the run's model directory appears at the end."""
+        """Fit the field to rays of all views, then the others, each in a run of its own."""
+        self._fit(run)
+        state = process_state()
+        for name, fit in self.against.items():
+            if state.is_main_process:
+                print(f"against {name}:")
+            with state.main_process_first():
+                own = Run.start(fit.config, state.is_main_process)
+            fit.train(own)
+
+    def evaluate(self, run: Run) -> Results:
+        """Judge the run's model by views that were held out, and write turntable and report."""
+        others = {name: fit._judge(Run.open(rival_dir(run.dir, name)), {}) for name, fit in self.against.items()}
+        return self._judge(run, others).results
+
+    @staticmethod
+    def sample(run: Run | None, config: SampleConfig) -> Path:
+        """Write a turntable of a run's field, and what is exported of it."""
+        if run is None:
+            raise UserError("task=fit_scene carries no model: give the folder of a run")
+        return sample(run, config)
+
+    def _fit(self, run: Run) -> None:
+        """Train one field; the run's model directory appears at the end."""
         plan = Plan(
             modules={"field": self.field},
             players={"field": Player(self.field, self.config.optimizer)},
@@ -62,21 +92,6 @@ class FitScene:
             }
             models.save(run.model, self.field_section, self.renderer_section, self.field, facts)
 
-    def evaluate(self, run: Run) -> Results:
-        """Judge the run's model by views that were held out, and write turntable and report."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = models.load(run.model, self.config.evaluate.chunk_points, device)
-        evaluation = evaluate(self.config.evaluate, model, self.scene, self.lpips, run.samples)
-        self._report(run, model, evaluation)
-        return evaluation.results
-
-    @staticmethod
-    def sample(run: Run | None, config: SampleConfig) -> Path:
-        """Write a turntable of a run's field, and what is exported of it."""
-        if run is None:
-            raise UserError("task=fit_scene carries no model: give the folder of a run")
-        return sample(run, config)
-
     def _draw(self, _: None, random: ItemRandom) -> Drawn:
         """Rays for each item; before that, where it is due, a look for empty space."""
         seen, step = random.items[0], self.config.train.batch_size
@@ -97,7 +112,20 @@ class FitScene:
             losses["distortion"] = self.config.distortion * distortion_loss(rendering).mean()
         return Terms(losses, {"psnr": -10 * error.detach().log10(), "occupied": self.field.box.occupied.float().mean()})
 
-    def _report(self, run: Run, model: models.Model, evaluation: Evaluation) -> None:
+    def _judge(self, run: Run, others: dict[str, Evaluation]) -> Evaluation:
+        """Judge one field, beside others that were judged on the same views."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = models.load(run.model, self.config.evaluate.chunk_points, device)
+        evaluation = evaluate(self.config, model, self.scene, self.lpips, run.samples)
+        baselines = {
+            name: {key: metric.value for key, metric in other.results.metrics.items()} for name, other in others.items()
+        }
+        evaluation = evaluation._replace(results=replace(evaluation.results, baselines=baselines))
+        evaluation.results.write(run.dir / "metrics.json")
+        self._report(run, evaluation, others)
+        return evaluation
+
+    def _report(self, run: Run, evaluation: Evaluation, others: dict[str, Evaluation]) -> None:
         environment = json.loads((run.dir / "environment.json").read_text())
         images_seen = evaluation.results.images_seen
         report = Report(
@@ -105,11 +133,13 @@ class FitScene:
         )
         report.command(environment["command"])
         report.metrics(evaluation.results)
-        compose(report, self.config, model, self.scene, evaluation)
+        if others:
+            compare(report, {self.config.field.name: evaluation} | others, self.config.evaluate, self.scene)
+        compose(report, self.config, self.scene, evaluation)
         if run.metrics_log.exists():
             report.section("Training")
             report.curves(run.metrics_log, "Losses and rates over rays seen")
-        times = {"training": duration(model.facts["seconds"])} | {
+        times = {"training": duration(evaluation.results.metrics["seconds"].value)} | {
             f"evaluation: {name}": duration(seconds) for name, seconds in evaluation.seconds.items()
         }
         report.environment({**environment, "times": times})

@@ -10,7 +10,7 @@ import av
 import torch
 from goembed_core.progress import ProgressLine
 from goembed_nerf_renderer.cameras import Camera, look_at, resize_camera
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,14 +20,23 @@ from goembed_fit_scene.model import Model
 FRAMES_PER_SECOND = 20
 
 
+def middle(model: Model) -> Float[Tensor, " 3"]:
+    """What the ride looks at: the middle of the box, or twice as far as the nearest that a perspective holds."""
+    box = model.field.box
+    if box.frame is None:
+        return 0.5 * (box.low + box.high).cpu()
+    pose = model.views.camera_to_world.cpu()
+    nearest = -1 / box.low[2].item()
+    return pose[:, :3, 3].mean(0) + 2 * nearest * F.normalize(pose[:, :3, 2].mean(0), dim=0)
+
+
 def ride(model: Model, count: int) -> Camera:
     """Cameras of a ride, leaves `(count, ...)`, with the mean intrinsics of the views."""
     views = Camera(*(leaf.cpu() for leaf in model.views))
     pose = views.camera_to_world
     eyes, up = pose[:, :3, 3], F.normalize(-pose[:, :3, 1].mean(0), dim=0)
-    turn = 2 * math.pi * torch.arange(count) / count
+    turn, centre = 2 * math.pi * torch.arange(count) / count, middle(model)
     if model.field.box.frame is None:
-        centre = 0.5 * (model.field.box.low + model.field.box.high).cpu()
         away = eyes - centre
         height = (away @ up).mean()
         radius = (away - (away @ up)[:, None] * up).norm(dim=1).mean()
@@ -37,8 +46,6 @@ def ride(model: Model, count: int) -> Camera:
         places = centre + height * up + radius * around
     else:
         forward = F.normalize(pose[:, :3, 2].mean(0), dim=0)
-        nearest = -1 / model.field.box.low[2].item()
-        centre = eyes.mean(0) + 2 * nearest * forward
         right = F.normalize(torch.linalg.cross(forward, up), dim=0)
         spread = [((eyes - eyes.mean(0)) @ axis).std() for axis in (right, up)]
         places = eyes.mean(0) + turn.cos()[:, None] * spread[0] * right + turn.sin()[:, None] * spread[1] * up
