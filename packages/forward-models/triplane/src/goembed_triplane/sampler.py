@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 from itertools import product
-from operator import add, mul
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ class Axis(NamedTuple):
     """Where points lie along one dimension of a grid."""
 
     low: Int[Tensor, "*points"]  # the cell before it
-    fraction: Float[Tensor, "*points"]  # of the way to the next one; differentiable in the points
+    ends: Float[Tensor, "2 ..."]  # (2, *points): the weights of it and of the next one; differentiable in the points
 
 
 class Cells(NamedTuple):
@@ -86,7 +86,8 @@ def axis(coordinate: Float[Tensor, "*points"], size: int) -> Axis:
     """Where coordinates in [−1, 1] lie among `size` cells."""
     place = ((coordinate + 1) * (0.5 * (size - 1))).clamp(0, size - 1)
     low = place.detach().long().clamp(0, max(size - 2, 0))
-    return Axis(low, place - low)
+    fraction = place - low
+    return Axis(low, torch.stack([1 - fraction, fraction]))
 
 
 def surround(axes: Sequence[Axis], sizes: Sequence[int]) -> Cells:
@@ -97,24 +98,23 @@ def surround(axes: Sequence[Axis], sizes: Sequence[int]) -> Cells:
     """
     strides = [math.prod(sizes[:n]) for n in range(len(sizes))]
     first = reduce(add, [a.low * stride for a, stride in zip(axes, strides, strict=True)])
-    ends = [(1 - a.fraction, a.fraction) for a in axes]
+    weights = axes[0].ends
+    for a in axes[1:]:
+        weights = (weights[:, None] * a.ends).flatten(0, 1)
     offsets = list(product((0, 1), repeat=len(axes)))
-    weights = torch.stack(
-        [reduce(mul, [end[o] for end, o in zip(ends, offset, strict=True)]) for offset in offsets], -1
-    )
     wide = [stride if size > 1 else 0 for stride, size in zip(strides, sizes, strict=True)]  # one cell: twice itself
     steps = tuple(sum(o * stride for o, stride in zip(offset, wide, strict=True)) for offset in offsets)
-    return Cells(first, weights, steps)
+    return Cells(first, weights.movedim(0, -1), steps)
 
 
 def lookup(table: Float[Tensor, "rows c"], cells: Cells) -> Float[Tensor, "n c"]:
     """`Σ_k weights[n, k] table[index[n, k]]`, over the corners of all grids."""
-    return _Lookup.apply(table, cells.weights.to(table.dtype), cells.first, cells.steps)
+    return _Lookup.apply(table, cells.weights.to(table.dtype).contiguous(), cells.first, cells.steps)
 
 
 def scatter(values: Float[Tensor, "n c"], cells: Cells, rows: int) -> Float[Tensor, "rows c"]:
     """The adjoint of `lookup` in the table: `weights[n, k] values[n]` is added to the row `index[n, k]`."""
-    return _Scatter.apply(values, cells.weights.to(values.dtype), cells.first, cells.steps, rows)
+    return _Scatter.apply(values, cells.weights.to(values.dtype).contiguous(), cells.first, cells.steps, rows)
 
 
 def _cells(points: Float[Tensor, "batch n d"], shape: Sequence[int]) -> Cells:
@@ -171,7 +171,7 @@ class _Scatter(torch.autograd.Function):
         wide = values.new_zeros(rows, len(steps) * channels)  # all corners of a cell beside each other, then folded
         for value, weight, row in parts:
             terms = weight[..., None] * value[:, None, None]
-            wide.index_add_(0, row.flatten(), terms.view(-1, len(steps) * channels))
+            wide.index_add_(0, row.flatten(), terms.reshape(-1, len(steps) * channels))
         each = wide.unflatten(1, (len(steps), channels))
         table = each[:, 0].clone()
         for k, step in enumerate(steps[1:], 1):
