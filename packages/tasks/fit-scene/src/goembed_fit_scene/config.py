@@ -17,26 +17,11 @@ from goembed_core.config import (
 )
 from goembed_core.config.resolve import Layer
 from goembed_core.errors import UserError
-from goembed_nerf_renderer.config import SceneBox
+from goembed_nerf_renderer.config import FieldConfig, SceneBox
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Cells = Annotated[int, Field(ge=1, le=512)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
-
-
-class FieldConfig(Config):
-    """Where a field is, and what of it is empty."""
-
-    box: SceneBox | None = Field(default=None, description="where the field is; fit_scene fills in the scene's box")
-    frame: tuple[float, ...] | None = Field(
-        default=None,
-        min_length=16,
-        max_length=16,
-        description="world to camera, 4 x 4 by rows, where the box is in its (x/z, y/z, -1/z); null: in the world",
-    )
-    min_depth: PositiveFloat = Field(
-        default=1e-2, description="a cell is empty below this optical depth across it, everywhere in it"
-    )
 
 
 class VoxelFieldConfig(FieldConfig):

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goembed_fit_scene.config import FieldConfig
+from goembed_nerf_renderer.config import FieldConfig
 
 EXAMPLE_POINTS = 23
 NEAREST = 1e-6  # depth that points behind a perspective's camera are taken to have; they lie outside of its box
