@@ -51,6 +51,7 @@ FIRST_PARTY = {
     ("forward-model", "nerf-renderer"): "goembed-nerf-renderer",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
+    ("encoder", "goembed"): "goembed-encoder",
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("dataset", "blender"): "goembed-multiview-datasets",

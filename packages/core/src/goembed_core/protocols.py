@@ -9,6 +9,7 @@ may declare by a class attribute `conformance`, of a type in `goembed_core.trait
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -42,6 +43,27 @@ class GradientOrigin(Protocol):
 
     def origin(self, batch_size: int, device: torch.device) -> Any:
         """The origin `ζ0` of the signal space, `batch_size` times."""
+        ...
+
+
+class OriginView(NamedTuple):
+    """What a forward model shows of the origin, and the adjoint of its derivative there."""
+
+    values: Tensor  # forward(ζ0, φ), (B, V, *observation)
+    pull: Callable[[Tensor, bool], Any]  # (∂L/∂values, create_graph) to ∂L/∂ζ0, a tree as the signal
+
+
+@runtime_checkable
+class OriginPullback(Protocol):
+    """A forward model that knows its derivative at its origin by a shorter way than automatic differentiation."""
+
+    pulls: bool  # whether that way holds, under the settings that it has
+
+    def at_origin(self, params: Any) -> OriginView:
+        """The origin `ζ0` of each signal as it is seen under `φ`; only asked for where `pulls`.
+
+        Both parts of the view are differentiable in what the forward model learns, the second with `create_graph`.
+        """
         ...
 
 
