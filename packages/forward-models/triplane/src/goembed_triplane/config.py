@@ -132,7 +132,8 @@ class LearnedConfig(FieldConfig):
     """One scene: representation and decoder are learned together."""
 
     decoder: DecoderConfig = Field(
-        default=DecoderConfig(harmonics=1), description="from features to density and colour"
+        default=DecoderConfig(density_bias=-3.0, density_scale=25.0, harmonics=1),
+        description="from features to density and colour",
     )
     occupancy_cells: Annotated[int, Field(ge=1, le=512)] = Field(
         default=64, description="cells along the box's longest side that may be empty"

@@ -6,6 +6,7 @@ same at the origin of any of them, and the derivative there is linear: its adjoi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -174,7 +175,7 @@ def line_cells(places: Float[Tensor, "batch n 3"], side: int) -> Cells:
     return _stacked([surround([axes[a]], (side,)) for a in ACROSS], side)
 
 
-def require_signal(signal: Tensor | tuple, shapes: tuple[tuple[int, ...], ...], batch: int) -> None:
+def require_signal(signal: Tensor | tuple, shapes: Sequence[tuple[int, ...]], batch: int) -> None:
     """Raise UserError unless the leaves are `(batch, *shape)`, one after the other."""
     leaves = named_leaves(signal, "signal")
     given = {name: tuple(leaf.shape) for name, leaf in leaves.items()}

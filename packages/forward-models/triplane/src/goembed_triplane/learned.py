@@ -17,7 +17,8 @@ from goembed_triplane.decoders import Decoder
 from goembed_triplane.model import represent
 from goembed_triplane.networks import Siren
 
-KEPT = 0.95  # of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once
+KEPT = 0.8  # of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once
+BEFORE = 0.1  # depth of a cell that was not looked at
 PART = 2**15  # points looked at together
 
 
@@ -38,7 +39,7 @@ class LearnedField(nn.Module):
         origin = self.representation.origin(1, torch.device("cpu"))
         leaves = [leaf + spread * torch.randn_like(leaf) for leaf in named_leaves(origin, "signal").values()]
         self.leaves = nn.ParameterList(leaves)
-        self.register_buffer("depths", torch.ones(self.box.cells))
+        self.register_buffer("depths", torch.full(self.box.cells, BEFORE))
 
     @property
     def signal(self) -> Tensor | tuple:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from goembed_core.traits import ForwardModelTraits
-from goembed_core.trees import tree_map
+from goembed_core.trees import named_leaves, tree_map
 from goembed_nerf_renderer.cameras import PosedPixels
 from goembed_nerf_renderer.fields import FieldSamples
 from goembed_nerf_renderer.renderer import VolumeRenderer
@@ -22,7 +22,7 @@ from goembed_triplane.config import (
     VoxelsConfig,
 )
 from goembed_triplane.decoders import FieldDecoder
-from goembed_triplane.grids import Factored, Representation, Triplane, Voxels
+from goembed_triplane.grids import Factored, Representation, Triplane, Voxels, require_signal
 from goembed_triplane.networks import Siren
 
 REPRESENTATIONS = {TriplaneConfig: Triplane, VoxelsConfig: Voxels, FactoredConfig: Factored, SirenConfig: Siren}
@@ -34,11 +34,13 @@ def represent(config: TriplaneConfig | VoxelsConfig | FactoredConfig | SirenConf
     return build(config)
 
 
-class AtOrigin(NamedTuple):
-    """What is seen of the origin, and what any change of it that is wanted pulls on the origin."""
+class OriginView(NamedTuple):
+    """What is seen of the origin, and the adjoint of the derivative there."""
 
-    values: Float[Tensor, "batch views 3 *shape"]
-    pull: Callable[[Float[Tensor, "batch views 3 *shape"], bool], Any]  # (∂L/∂values, create_graph) to ∂L/∂ζ0
+    values: Float[Tensor, "batch views 3 *shape"]  # forward(ζ0, φ)
+    pullback: Callable[
+        [Float[Tensor, "batch views 3 *shape"]], Any
+    ]  # of weights of the values, to a tree as the signal
 
 
 class SceneModel(nn.Module):
@@ -69,49 +71,50 @@ class SceneModel(nn.Module):
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Any, PosedPixels]:
         """Signals around the origin, seen by two small cameras around the box."""
-        signal = tree_map(
-            lambda leaf: leaf + leaf.abs().mean().clamp(0.05, 0.5) * torch.randn(leaf.shape, generator=generator),
-            self.decode.representation.origin(batch_size, torch.device("cpu")),
-        )
+
+        def moved(leaf: Tensor) -> Tensor:
+            size = 0.5 * leaf.abs().mean()
+            return leaf + torch.where(size > 0, size, 0.5) * torch.randn(leaf.shape, generator=generator)
+
+        signal = tree_map(moved, self.decode.representation.origin(batch_size, torch.device("cpu")))
         _, params = self.renderer.example(batch_size, generator)
         centre = 0.5 * (torch.tensor(self.config.box.low) + torch.tensor(self.config.box.high))
         pose = params.camera.camera_to_world.clone()
         pose[..., :3, 3] += centre
         return signal, params._replace(camera=params.camera._replace(camera_to_world=pose))
 
-    @property
-    def pulls(self) -> bool:
-        """Whether `at_origin` holds: a grid, whose feature at the origin is zero; a decoder that knows no position."""
-        grid = not isinstance(self.decode.representation, Siren)
-        return grid and self.decode.decoder.position_free and self.config.renderer.chunk_points is None
+    def origin_pullback(self, origin: Any, params: PosedPixels) -> OriginView | None:
+        """`∂⟨w, forward(ζ0, φ)⟩ / ∂ζ0 = splat(∂⟨w, O⟩/∂g · J)`, without a look at any feature.
 
-    def at_origin(self, params: PosedPixels) -> AtOrigin:
-        """`O0 = forward(ζ0, φ)` and `∂L/∂ζ0 = splat(∂L/∂g · J)` for any `∂L/∂O0`, without a look at the features.
+        The features of a grid's origin are zero: the decoder's output `g` is one and the same at all samples, and so is
+        its Jacobian `J`.  None where that does not hold: for a network of sines, for a decoder that knows the position,
+        and with `renderer.chunk_points`.  Values and what is pulled back are differentiable in decoder and background
+        where gradients are recorded.
 
-        All features of the origin are zero: the decoder's output `g` is one and the same at all samples, and so is its
-        Jacobian `J`.  Both the values and what is pulled can be differentiated, the latter with `create_graph`.
-
-        **Raises:** ValueError unless `pulls`.
+        **Arguments:**
+        - `origin`: what `origin` gives; its values are not looked at, only its shapes and dtype.
         """
-        if not self.pulls:
-            raise ValueError(
-                f"no fast gradient at the origin of {type(self.decode.representation).__name__} with "
-                f"position_frequencies={self.config.decoder.position_frequencies} and "
-                f"chunk_points={self.config.renderer.chunk_points}: it needs a grid, 0 and null"
-            )
+        representation, recorded = self.decode.representation, torch.is_grad_enabled()
+        grid = not isinstance(representation, Siren)
+        if not (grid and self.decode.decoder.position_free and self.config.renderer.chunk_points is None):
+            return None
+        shapes = representation.origin(len(params.pixels), torch.device("meta"))
+        require_signal(
+            origin, [tuple(leaf.shape[1:]) for leaf in named_leaves(shapes, "signal").values()], len(params.pixels)
+        )
         field = _OriginField(self.decode)
         with torch.enable_grad():
             values = self.renderer(field, params)
 
-        def pull(slope: Float[Tensor, "batch views 3 *shape"], create_graph: bool = False) -> Any:
-            with torch.set_grad_enabled(create_graph):
-                (outputs,) = torch.autograd.grad(
-                    values, field.outputs, slope, create_graph=create_graph, retain_graph=True
-                )
-                jacobian = self.decode.decoder.jacobian(field.feature)
-                return self.decode.representation.splat(outputs @ jacobian, field.places)
+        def pullback(weights: Float[Tensor, "batch views 3 *shape"]) -> Any:
+            create = torch.is_grad_enabled()
+            (slope,) = torch.autograd.grad(values, field.outputs, weights, create_graph=create, retain_graph=True)
+            jacobian = self.decode.decoder.jacobian(field.feature)
+            jacobian = jacobian if create else jacobian.detach()
+            found = representation.splat(slope @ jacobian.to(slope), field.places)
+            return tree_map(lambda leaf, like: leaf.to(like.dtype), found, origin)
 
-        return AtOrigin(values, pull)
+        return OriginView(values if recorded else values.detach(), pullback)
 
 
 class _OriginField:
