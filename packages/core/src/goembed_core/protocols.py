@@ -50,19 +50,17 @@ class OriginView(NamedTuple):
     """What a forward model shows of the origin, and the adjoint of its derivative there."""
 
     values: Tensor  # forward(ζ0, φ), (B, V, *observation)
-    pull: Callable[[Tensor, bool], Any]  # (∂L/∂values, create_graph) to ∂L/∂ζ0, a tree as the signal
+    pullback: Callable[[Tensor], Any]  # from weights of the values to the gradient at ζ0 of their weighted sum
 
 
 @runtime_checkable
 class OriginPullback(Protocol):
     """A forward model that knows its derivative at its origin by a shorter way than automatic differentiation."""
 
-    pulls: bool  # whether that way holds, under the settings that it has
+    def origin_pullback(self, origin: Any, params: Any) -> OriginView | None:
+        """The origin `ζ0`, its own, as it is seen under `φ`; None where the shorter way does not hold.
 
-    def at_origin(self, params: Any) -> OriginView:
-        """The origin `ζ0` of each signal as it is seen under `φ`; only asked for where `pulls`.
-
-        Both parts of the view are differentiable in what the forward model learns, the second with `create_graph`.
+        Both parts of the view are differentiable in what the forward model learns, where gradients are recorded.
         """
         ...
 

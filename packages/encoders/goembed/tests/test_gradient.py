@@ -80,14 +80,15 @@ def test_the_shortcut_is_taken_when_it_holds_and_only_then(worlds, voxels):
             calls.append("forward")
             return super().forward(signal, params)
 
-        def at_origin(self, params):
-            calls.append("shortcut")
-            return super().at_origin(params)
+        def origin_pullback(self, origin, params):
+            view = super().origin_pullback(origin, params)
+            calls.append("refused" if view is None else "shortcut")
+            return view
 
     for settings, expected in {
         (False, 1): ["shortcut"],
         (False, 3): ["shortcut", "forward", "forward"],
-        (True, 1): ["forward"],
+        (True, 1): ["refused", "forward"],
     }.items():
         positioned, steps = settings
         model = Told(positioned=positioned)

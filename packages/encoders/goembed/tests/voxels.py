@@ -58,15 +58,12 @@ class Voxels(nn.Module):
     def origin(self, batch_size, device):
         return torch.zeros(batch_size, self.channels, self.side, self.side, self.side, device=device)
 
-    @property
-    def pulls(self):
-        return self.shortcut and not self.positioned
-
-    def at_origin(self, params):
+    def origin_pullback(self, origin, params):
         """Every sample is alike: splat the gradient in its density and colour, and go through the decoder once."""
+        if self.positioned or not self.shortcut:
+            return None
         with torch.enable_grad():
-            weight = self.decoder.first.weight
-            feature = weight.new_zeros(self.channels, requires_grad=True)
+            feature = origin.new_zeros(self.channels, requires_grad=True)
             value = self.decoder(feature)
             rows = [torch.autograd.grad(v, feature, create_graph=True, retain_graph=True)[0] for v in value]
             asked = []
@@ -79,12 +76,11 @@ class Voxels(nn.Module):
             values = self.renderer(field, params)
         ((points, alike),) = asked
 
-        def pull(slope, create_graph):
-            (found,) = torch.autograd.grad(values, alike, slope, create_graph=create_graph)
-            with torch.set_grad_enabled(create_graph):
-                return torch.einsum("bkxyz,kc->bcxyz", splat(found, points, self.side), torch.stack(rows))
+        def pullback(weights):
+            (found,) = torch.autograd.grad(values, alike, weights, create_graph=torch.is_grad_enabled())
+            return torch.einsum("bkxyz,kc->bcxyz", splat(found, points, self.side), torch.stack(rows))
 
-        return OriginView(values, pull)
+        return OriginView(values if torch.is_grad_enabled() else values.detach(), pullback)
 
     def example(self, batch_size, generator):
         grid = torch.randn(batch_size, self.channels, *(self.side,) * 3, generator=generator)

@@ -153,9 +153,11 @@ class GOEmbed(nn.Module):
 
     def _gradient(self, signal: Any, parts: list[Part], step: int, record: bool) -> list[Tensor]:
         model = self.forward_model
-        # In parts the shortcut would hold all of them for its own gradient.
-        if step == 0 and isinstance(model, OriginPullback) and model.pulls and not (record and len(parts) > 1):
-            return shortcut_gradient(model, parts, record)
+        # Recorded in parts, the shortcut would hold all of them.
+        if step == 0 and isinstance(model, OriginPullback) and not (record and len(parts) > 1):
+            found = shortcut_gradient(model, signal, parts, record)
+            if found is not None:
+                return found
         if not record:
             signal = tree_map(lambda leaf: leaf.detach().requires_grad_(), signal)
         return error_gradient(model, signal, parts, record)

@@ -43,19 +43,26 @@ def error_gradient(forward_model: Any, signal: Any, parts: Sequence[Part], recor
     return list(_InParts.apply(_Problem(forward_model, signal, tuple(parts)), *leaves, *weights, *given))
 
 
-def shortcut_gradient(forward_model: OriginPullback, parts: Sequence[Part], record: bool) -> list[Tensor]:
-    """The same at the origin, by the forward model's own adjoint; one part is held at a time unless it is recorded."""
+def shortcut_gradient(
+    forward_model: OriginPullback, origin: Any, parts: Sequence[Part], record: bool
+) -> list[Tensor] | None:
+    """The same at the origin, by the forward model's own adjoint; None where it has none that holds.
+
+    One part is held at a time, unless it is recorded.
+    """
     total: list[Tensor] | None = None
     with torch.set_grad_enabled(record):
         for part in parts:
-            view = forward_model.at_origin(part.observations.params)
+            view = forward_model.origin_pullback(origin, part.observations.params)
+            if view is None:
+                return None
             residual = _residual(view.values, part.observations.values)
             if part.weight is not None:
                 residual = residual * part.weight
             share = part.share.reshape(-1, *(1,) * (residual.dim() - 1))
-            found = leaves_of(view.pull(2 * residual * share, record))
+            found = leaves_of(view.pullback(2 * residual * share))
             total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
-    return total or []
+    return total
 
 
 def squared_error(forward_model: Any, signal: Any, part: Part) -> Float[Tensor, ""]:
