@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from goembed_core.testing import parametrize_forward_model
+import pytest
+import torch
+from goembed_core import plugins
+from goembed_core.testing import check_radiance_field, parametrize_forward_model
 from goembed_triplane.config import (
     DecoderConfig,
     FactoredModelConfig,
@@ -54,3 +57,11 @@ def test_a_sum_conforms(check):
 @parametrize_forward_model(lambda: SceneModel(SirenModelConfig(hidden_size=6, channels=3, renderer=CHUNKED)))
 def test_a_network_of_sines_conforms(check):
     check()
+
+
+@pytest.mark.parametrize("name", ["triplane", "voxels", "factored", "siren"])
+def test_one_scene_in_each_representation_conforms(name):
+    torch.manual_seed(0)
+    settings = {"box": {}, "occupancy_cells": 4, "decoder": {"hidden_size": 8, "harmonics": 1}}
+    settings |= {"hidden_size": 8} if name == "siren" else {"resolution": 5, "channels": 3}
+    check_radiance_field(lambda: plugins.build("radiance-field", name, settings))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
+from goembed_core.traits import RadianceFieldTraits
 from goembed_core.trees import named_leaves, tree_map
 from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.fields import FieldSamples
@@ -32,6 +33,10 @@ class LearnedField(nn.Module):
     def __init__(self, config: LearnedConfig):
         super().__init__()
         self.config = config
+        self.conformance = RadianceFieldTraits(
+            view_dependent=config.decoder.harmonics > 0,
+            expected_failures={"device": "which points are in the box, and how many, is read back: others cost nothing"},
+        )
         self.box = FieldBox(config, config.occupancy_cells)
         self.representation = represent(config)
         self.decoder = Decoder(config.decoder, self.representation.channels)

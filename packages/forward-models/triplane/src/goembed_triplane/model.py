@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from goembed_core.protocols import OriginView
 from goembed_core.traits import ForwardModelTraits
 from goembed_core.trees import named_leaves, tree_map
 from goembed_nerf_renderer.cameras import PosedPixels
@@ -32,15 +32,6 @@ def represent(config: TriplaneConfig | VoxelsConfig | FactoredConfig | SirenConf
     """The representation that settings, or settings that derive from its own, are of."""
     (build,) = (build for kind, build in REPRESENTATIONS.items() if isinstance(config, kind))
     return build(config)
-
-
-class OriginView(NamedTuple):
-    """What is seen of the origin, and the adjoint of the derivative there."""
-
-    values: Float[Tensor, "batch views 3 *shape"]  # forward(ζ0, φ)
-    pullback: Callable[
-        [Float[Tensor, "batch views 3 *shape"]], Any
-    ]  # of weights of the values, to a tree as the signal
 
 
 class SceneModel(nn.Module):
