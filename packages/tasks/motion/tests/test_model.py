@@ -51,6 +51,20 @@ def test_the_signal_is_the_context_and_scaled_motion_and_metric():
     assert blind.motion.unique().tolist() == [3.0]  # it has no target to look at
 
 
+def test_futures_begin_in_evenly_spread_directions_and_equally_probable():
+    class Silent(nn.Module):
+        def forward(self, context, noisy_target, timestep):
+            assert context.values.shape[2] == 3 + 8 and noisy_target.values.shape[2] == 3
+            return context.values.new_zeros(2, 4 * 4, 4, 4)
+
+    field = MotionFieldConfig(futures=4, spread_px=2.0, evidence_radius_px=1, evidence_stride_px=1)
+    images = Observations(torch.rand(2, 1, 3, 4, 4), WarpTime(torch.zeros(2, 1)))
+    signal = MotionDenoiser(Silent(), field, NoiseSchedule())(images, images, torch.zeros(2).long())
+    expected = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0], [0.0, -2.0]])
+    assert torch.allclose(signal.motion[1, :, :, 2, 3], expected, atol=1e-6)
+    assert torch.equal(signal.probability, torch.full((2, 4), 0.25)) and signal.metric.shape == (2, 4, 1, 4, 4)
+
+
 def test_smoothness_of_a_ramp_and_of_an_edge():
     x = torch.arange(8.0).expand(1, 1, 8, 8)
     motion = torch.cat([0.5 * x, torch.zeros_like(x)], 1)
@@ -96,6 +110,6 @@ def test_a_network_that_does_not_fit_is_refused_with_what_to_say(capsys, tmp_pat
     assert "say denoiser.out_channels=8 denoiser.height=16" in error
     assert cli.main(["train", "task=motion", run, *small, "field.futures=1", "field.evidence_radius_px=0"]) == 2
     assert "motion and metric 3; say denoiser.in_channels=6 denoiser.out_channels=3" in capsys.readouterr().err
-    assert cli.main(["train", "task=motion", run, *small, "denoiser.head_std=0"]) == 2
-    assert "futures that begin alike stay alike; say denoiser.head_std=0.02" in capsys.readouterr().err
+    assert cli.main(["train", "task=motion", run, *small, "denoiser.head_std=0", "field.spread_px=0"]) == 2
+    assert "futures that begin alike stay alike; say field.spread_px=1.5" in capsys.readouterr().err
     assert not (tmp_path / "r").exists()

@@ -35,7 +35,9 @@ class LearnedField(nn.Module):
         self.config = config
         self.conformance = RadianceFieldTraits(
             view_dependent=config.decoder.harmonics > 0,
-            expected_failures={"device": "which points are in the box, and how many, is read back: others cost nothing"},
+            expected_failures={
+                "device": "which points are in the box, and how many, is read back: others cost nothing"
+            },
         )
         self.box = FieldBox(config, config.occupancy_cells)
         self.representation = represent(config)

@@ -22,6 +22,11 @@ class MotionFieldConfig(Config):
         description="motions that the network answers with, and their probabilities; the paper has 1, whose "
         "image is no mean of two futures",
     )
+    spread_px: NonNegativeFloat = Field(
+        default=1.5,
+        description="length of the motions that several futures begin with, in evenly spread directions; futures that "
+        "begin alike share one mode, and none has the other",
+    )
     evidence_radius_px: NonNegativeInt = Field(
         default=0,
         description="the network is told what the noisy target says of displacements up to so far; 0, as in the paper: "
@@ -108,7 +113,7 @@ _NETWORK: dict[str, Any] = {
 _FIELD: dict[str, Any] = {"futures": 2, "evidence_radius_px": 6, "smoothness": 0.05}
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"train": _TRAIN | {"images": 153_600}, "denoiser": _NETWORK, "field": _FIELD, "optimizer": {"lr": 7e-4}},
+    "quick": {"train": _TRAIN | {"images": 96_000}, "denoiser": _NETWORK, "field": _FIELD, "optimizer": {"lr": 7e-4}},
     # The shared or one's own clips, with the last quarter of every clip held out.
     "videos": {
         "train": _TRAIN | {"images": 64_000},

@@ -42,6 +42,9 @@ class MotionDenoiser(nn.Module):
         self.network = network
         self.field = field
         self.schedule = schedule
+        angle = 2 * torch.pi * torch.arange(field.futures) / field.futures
+        length = field.spread_px if field.futures > 1 else 0.0
+        self.register_buffer("beginnings", length * torch.stack([angle.cos(), angle.sin()], 1), persistent=False)
 
     def forward(
         self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]
@@ -61,9 +64,8 @@ class MotionDenoiser(nn.Module):
             logits, output = output[:, : field.futures], output[:, field.futures :]
             probability = (LOGIT_SCALE * logits.mean((2, 3))).softmax(1)
         output = output.unflatten(1, (field.futures, 3))
-        return PossibleMotions(
-            images, field.scale_px * output[:, :, :2], field.metric_scale * output[:, :, 2:], probability
-        )
+        motion = field.scale_px * output[:, :, :2] + self.beginnings[:, :, None, None]
+        return PossibleMotions(images, motion, field.metric_scale * output[:, :, 2:], probability)
 
 
 class Regressor(nn.Module):
@@ -246,8 +248,8 @@ def _require_fit(config: MotionConfig) -> None:
         raise ConfigError(
             f"{given}: context and target have 3 channels of {size} x {size} each{told}; {says}; say {needed}"
         )
-    if config.field.futures > 1 and settings.get("head_std") == 0:
+    if config.field.futures > 1 and settings.get("head_std") == 0 and config.field.spread_px == 0:
         raise ConfigError(
-            f"denoiser.head_std=0 with field.futures={config.field.futures}: futures that begin alike stay alike; "
-            "say denoiser.head_std=0.02"
+            f"denoiser.head_std=0 with field.futures={config.field.futures} and field.spread_px=0: futures that begin "
+            "alike stay alike; say field.spread_px=1.5"
         )
