@@ -43,6 +43,7 @@ __all__ = [
 FIRST_PARTY = {
     ("task", "fit_scene"): "goembed-fit-scene",
     ("task", "gan_inversion"): "goembed-gan-inversion",
+    ("task", "inverse_graphics"): "goembed-inverse-graphics",
     ("task", "motion"): "goembed-motion",
     ("task", "posterior_check"): "goembed-posterior-check",
     ("task", "stylegan2"): "goembed-stylegan-synth",
@@ -52,7 +53,9 @@ FIRST_PARTY = {
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
+    ("denoiser", "pixel-aligned"): "goembed-pixel-aligned",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
+    ("encoder", "pixel-aligned"): "goembed-pixel-aligned",
     ("dataset", "blender"): "goembed-multiview-datasets",
     ("dataset", "boxes"): "goembed-multiview-datasets",
     ("dataset", "co3d"): "goembed-multiview-datasets",
