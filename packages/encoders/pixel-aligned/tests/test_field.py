@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from goembed_core.trees import concatenate, select_items, tree_map
 from goembed_nerf_renderer.fields import BoxField
 from goembed_pixel_aligned.config import FieldConfig
-from goembed_pixel_aligned.denoiser import guide
+from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
 from goembed_pixel_aligned.features import Features, look_up
 from goembed_pixel_aligned.field import GuidedField
 from goembed_pixel_aligned.network import FieldNetwork
@@ -39,13 +40,22 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
     angles = torch.cat(waves, -1)
     encoded = torch.cat([local, angles.sin(), angles.cos()], -1)
     h = sampled @ weight.T + network.project.bias + encoded @ network.position
-    time = F.silu(network.time_embedding(times.flatten())).unflatten(0, (batch, views))
+    time = network.time_embedding(times.flatten()).unflatten(0, (batch, views))
+    late = time[:, -1:]
+    if config.image_code:
+        code = network.image_code(seen.maps.flatten(3).mean(-1))
+        time, late = time + code, late + code.mean(1, keepdim=True)
+        for b in range(batch):
+            for v in range(views):
+                added = network.place_code(F.silu(time[b, v])).reshape(network.position.shape)
+                h[b, v] = h[b, v] + encoded[b, v] @ added
+    time, late = F.silu(time), F.silu(late)
     for number, block in enumerate(network.blocks):
         if number == config.view_blocks:
             valid = sight.valid[..., None].float()
             h = (h * valid).sum(1) / valid.sum(1).clamp(min=1)
         early = number < config.view_blocks
-        scale, shift = block.modulation(time if early else time[:, -1:]).chunk(2, -1)
+        scale, shift = block.modulation(time if early else late).chunk(2, -1)
         scale, shift = (s[:, :, None] if early else s for s in (scale, shift))
         hidden = (F.relu(h) @ block.first) * (1 + scale) + shift
         h = h + F.relu(hidden) @ block.second
@@ -54,9 +64,11 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
     return density, raw[..., 1:4].sigmoid(), raw[..., 4:]
 
 
-def test_the_field_is_the_network_written_out(denoiser, with_noise):
+@pytest.mark.parametrize("image_code", [True, False])
+def test_the_field_is_the_network_written_out(denoiser, with_noise, image_code):
     """Projection before sampling, and the timestep within the weights: the same numbers, at any number of views."""
-    network = with_noise(FieldNetwork(FieldConfig(width=12, frequencies=3, view_blocks=2, blocks=2), 6, extra=3))
+    config = FieldConfig(width=12, frequencies=3, view_blocks=2, blocks=2, image_code=image_code)
+    network = with_noise(FieldNetwork(config, 6, extra=3))
     for views in (1, 2, 4):
         seen = features(denoiser, views)
         times = torch.arange(2 * views).reshape(2, views) * 100.0
@@ -78,8 +90,10 @@ def test_the_order_of_views_of_one_timestep_does_not_matter_and_views_count(deno
     assert (one - less).abs().max() > 1e-3
 
 
-def test_what_no_view_sees_is_empty_and_unseen_views_do_not_count(denoiser):
+def test_what_no_view_sees_is_empty_and_unseen_views_do_not_count(settings, with_noise):
     """A view turned away from all points changes nothing; where only such views are, there is nothing."""
+    field = {"width": 12, "frequencies": 2, "time_size": 8, "image_code": False}
+    denoiser = with_noise(SceneDenoiser(settings(field=field)))
     seen = features(denoiser, 2)
     pose = seen.camera.camera_to_world.clone()
     pose[:, 1, :3, [0, 2]] *= -1  # turned round about its y: all points are behind it

@@ -42,6 +42,11 @@ class FieldConfig(Config):
     density_scale: PositiveFloat = Field(default=10.0, description="density per unit of length that 1 means")
     density_bias: float = Field(default=-2.0, description="added before the softplus: below 0, space begins emptier")
     time_size: PositiveInt = Field(default=64, description="numbers in the embedding of the timestep")
+    image_code: bool = Field(
+        default=True,
+        description="the mean of a view's features acts on the weights of its layers as the timestep does, and on the "
+        "first one's; pixelNeRF has features of pixels alone",
+    )
 
 
 class EstimateConfig(Config):

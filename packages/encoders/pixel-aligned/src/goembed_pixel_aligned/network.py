@@ -22,6 +22,9 @@ class FieldNetwork(nn.Module):
     Features are projected to the width of the network once a pixel, not once a point.  Before the mean over the views
     each has its own timestep, behind it that of the last view, which is the noisy target.
 
+    With `image_code` a view's mean feature takes part in that, and adds to the weights that read positions.  So what is
+    true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
+
     **Arguments:**
     - `feature_channels`: of the maps.
     - `extra`: features that the field has beside its colour.
@@ -40,14 +43,26 @@ class FieldNetwork(nn.Module):
         with torch.no_grad():
             self.out.bias[0] = config.density_bias
         self.time_embedding = TimeEmbedding(FREQUENCY_DIM, config.time_size)
+        self.image_code = nn.Linear(feature_channels, config.time_size) if config.image_code else None
+        self.place_code = nn.Linear(config.time_size, encoded * width) if config.image_code else None
+        if self.place_code is not None:
+            nn.init.zeros_(self.place_code.weight)
+            nn.init.zeros_(self.place_code.bias)
 
     def forward(self, features: Features, timestep: Num[Tensor, "batch views"]) -> PixelAlignedField:
         """The field; cameras are kept as they are."""
         batch, views = features.maps.shape[:2]
         maps = self.project(features.maps.flatten(0, 1)).unflatten(0, (batch, views))
-        time = F.silu(self.time_embedding(timestep.flatten())).unflatten(0, (batch, views))
+        time = self.time_embedding(timestep.flatten()).unflatten(0, (batch, views))
+        each, all_views = time, time[:, -1:]
+        position = self.position.expand(batch, views, *self.position.shape)
+        if self.image_code is not None:
+            code = self.image_code(features.maps.mean((-1, -2)))
+            each, all_views = time + code, all_views + code.mean(1, keepdim=True)
+            position = position + self.place_code(F.silu(each)).unflatten(-1, self.position.shape)
+        each, all_views = F.silu(each), F.silu(all_views)
         early = self.config.view_blocks
-        blocks = tuple(block(time if i < early else time[:, -1:]) for i, block in enumerate(self.blocks))
+        blocks = tuple(block(each if i < early else all_views) for i, block in enumerate(self.blocks))
 
         def of_each(weight: Tensor) -> Tensor:
             return weight.expand(batch, *weight.shape)
@@ -58,7 +73,7 @@ class FieldNetwork(nn.Module):
         units = Units(*map(constant, (self.config.middle, self.config.first_frequency, self.config.density_scale)))
         return PixelAlignedField(
             features=features._replace(maps=maps),
-            position=self.position.expand(batch, views, *self.position.shape),
+            position=position,
             view_blocks=blocks[:early],
             blocks=blocks[early:],
             out=of_each(self.out.weight.mT),
