@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from goembed_core.config.solvers import SamplerConfig, ScheduleConfig
-from goembed_core.diffusion import DFM, SamplingStep, Split, dynamic_threshold, split_views
+from goembed_core.diffusion import DFM, Look, SamplingStep, Split, dynamic_threshold, split_views
 from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
@@ -177,6 +177,50 @@ def test_regularisers_see_all_that_was_scored_and_its_estimates():
     assert scored["target"] is target and scored["novel"] is novel
     for name, part in scored.items():
         assert torch.equal(estimates[name], Scale()(signal, part.params))
+
+
+def test_a_training_step_may_look_in_its_own_way_and_add_terms_of_that():
+    """What is looked at is all that is scored, side by side; what is seen is compared, and its terms are added."""
+    given = []
+
+    def look(signal, scored, random):
+        given.append(scored)
+        return Look(Scale()(signal, scored.params) + 1, {"rays": torch.tensor(0.25)})
+
+    context, target, novel = (Observations(torch.full((2, 1, 1), x), gain(2, x)) for x in (1.0, 2.0, 3.0))
+    split, random = Split(context, target, novel), ItemRandom(0, range(2))
+    estimates = {}
+    dfm = DFM(Scale(), Recorder(), NoiseSchedule(), look=look, regularise=lambda s, o, e: estimates.update(e) or {})
+    losses = dfm.losses(split, random).losses
+    assert losses.keys() == {"target", "novel", "rays"} and losses["rays"] == 0.25
+    assert given[0].values.flatten(1).tolist() == [[2.0, 3.0]] * 2
+    plain = {}
+    DFM(Scale(), Recorder(), NoiseSchedule(), regularise=lambda s, o, e: plain.update(e) or {}).losses(
+        split, ItemRandom(0, range(2))
+    )
+    for name in ("target", "novel"):
+        assert torch.equal(estimates[name], plain[name] + 1)
+        error = estimates[name] - {"target": 2.0, "novel": 3.0}[name]
+        assert torch.equal(losses[name], error.square().mean())
+
+
+def test_signals_may_be_guided_in_their_own_way():
+    """`guide` is given the conditional signal, the unconditional one and `w`, and what it gives is observed."""
+    given = []
+
+    def guide(conditional, unconditional, scale):
+        given.append((conditional, unconditional, scale))
+        return 7 * torch.ones_like(conditional)
+
+    dfm = DFM(Scale(), HalfContext(), NoiseSchedule(), guide=guide)
+    context, noisy = (
+        Observations(torch.full((3, 1, 2), 4.0), gain(3, 1.0)),
+        Observations(torch.ones(3, 1, 2), gain(3, 2.0)),
+    )
+    found = dfm.estimate(context, noisy, torch.zeros(3, dtype=torch.int64), guidance_scale=2.0)
+    ((conditional, unconditional, scale),) = given
+    assert scale == 2.0 and not torch.equal(conditional, unconditional) and not unconditional.any()
+    assert torch.equal(found.observation, Scale()(found.signal, noisy.params)) and (found.signal == 7).all()
 
 
 def test_context_dropout_hides_whole_contexts_at_the_rate():

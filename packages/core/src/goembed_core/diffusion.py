@@ -52,7 +52,15 @@ class SamplingStep(NamedTuple):
     estimate: Tensor  # Ô_0, (B, V, *observation)
 
 
+class Look(NamedTuple):
+    """What a training step sees of a signal under the scored `φ`, and further terms that only the looking can give."""
+
+    values: Tensor  # (B, V, *observation)
+    losses: dict[str, Tensor] = {}  # noqa: RUF012 - never written to
+
+
 Scored = Callable[[Observations, ItemRandom], Observations]
+Looking = Callable[[Any, Observations, ItemRandom], Look]
 Regulariser = Callable[[Any, dict[str, Observations], dict[str, Tensor]], dict[str, Tensor]]
 
 
@@ -103,6 +111,9 @@ class DFM(nn.Module):
     - `schedule`: the noise schedule.
     - `context_dropout`: probability with which an item's context is replaced by zeros in training, for guidance.
     - `scored`: what of the target and novel observations is compared; what is noised is always the whole target.
+    - `look`: how a training step looks at a signal (eq. 5) where it needs more than the observation: random samples of
+      rays, or terms of the rays themselves; left out, `forward_model`.  It is given all that is scored, side by side.
+    - `guide`: the guided signal from the conditional one, the unconditional one and `w`; left out, leaf by leaf.
     - `regularise`: further terms of a task, from the signal, and from what was scored (`target`, `novel`) and its
       estimates, by name.
     """
@@ -116,6 +127,8 @@ class DFM(nn.Module):
         context_dropout: float = 0.0,
         scored: Scored = everything,
         regularise: Regulariser = no_regularisers,
+        look: Looking | None = None,
+        guide: Callable[[Any, Any, float], Any] = extrapolate,
     ):
         super().__init__()
         self.forward_model = forward_model
@@ -124,6 +137,8 @@ class DFM(nn.Module):
         self.context_dropout = context_dropout
         self.scored = scored
         self.regularise = regularise
+        self.look = look or self.observe
+        self.guide = guide
 
     def losses(self, split: Split, random: ItemRandom) -> Terms:
         """One training step: DFM eqs. 4, 5, 8 and 9."""
@@ -137,16 +152,19 @@ class DFM(nn.Module):
         scored = {"target": self.scored(target, random)}
         if novel is not None:
             scored["novel"] = self.scored(novel, random)
-        params = concatenate([observations.params for observations in scored.values()], dim=1)
-        estimates = self.forward_model(signal, params)  # eq. 5, of all scored views at once
+        seen = self.look(signal, concatenate(list(scored.values()), dim=1), random)  # eq. 5, of all views at once
         views = [observations.values.shape[1] for observations in scored.values()]
-        estimate = dict(zip(scored, estimates.split(views, dim=1), strict=True))
+        estimate = dict(zip(scored, seen.values.split(views, dim=1), strict=True))
 
         weight = self.schedule.loss_weight(t)
         errors = {name: squared_error(estimate[name], scored[name].values) for name in scored}  # eqs. 8 and 9
         losses = {name: (weight * error).mean() for name, error in errors.items()}
         statistics = {f"{name}_squared_error": error.detach().mean() for name, error in errors.items()}
-        return Terms(losses | self.regularise(signal, scored, estimate), statistics)
+        return Terms(losses | seen.losses | self.regularise(signal, scored, estimate), statistics)
+
+    def observe(self, signal: Any, scored: Observations, random: ItemRandom) -> Look:
+        """The observation alone, by the forward model."""
+        return Look(self.forward_model(signal, scored.params))
 
     def drop_context(self, context: Observations, random: ItemRandom) -> Observations:
         """Zeros in place of the context's values for a random share of the items; `φ` is kept."""
@@ -167,7 +185,8 @@ class DFM(nn.Module):
             signals = self.denoiser(both, twice, torch.cat([t, t]))
             batch = len(t)
             conditional = tree_map(lambda leaf: leaf[:batch], signals)
-            signal = extrapolate(conditional, tree_map(lambda leaf: leaf[batch:], signals), guidance_scale)
+            unconditional = tree_map(lambda leaf: leaf[batch:], signals)
+            signal = self.guide(conditional, unconditional, guidance_scale)
         return Sample(signal, self.forward_model(signal, noisy.params))
 
     @torch.no_grad()

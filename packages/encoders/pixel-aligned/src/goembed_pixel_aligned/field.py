@@ -1,0 +1,106 @@
+"""pixelNeRF's radiance field as a tree of tensors: features of views, and the weights of what reads them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from goembed_core.errors import UserError
+from goembed_core.precision import at_least_float32
+from goembed_nerf_renderer.fields import FieldSamples
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from goembed_pixel_aligned.embedding import encode_position
+from goembed_pixel_aligned.features import Features, look_up, mean_over_views, sample_maps
+
+
+class Block(NamedTuple):
+    """`h + relu(relu(h) W₁ + b) W₂`; `W₁` and `b` have the timestep's scale and shift in them."""
+
+    first: Float[Tensor, "batch views c c"]  # views = 1 behind the mean over them
+    bias: Float[Tensor, "batch views 1 c"]
+    second: Float[Tensor, "batch views c c"]
+
+    def __call__(self, h: Float[Tensor, "m n c"]) -> Float[Tensor, "m n c"]:
+        """Views beside signals in the first dimension."""
+        x = torch.baddbmm(self.bias.flatten(0, 1), F.relu(h), self.first.flatten(0, 1))
+        return torch.baddbmm(h, F.relu(x), self.second.flatten(0, 1))
+
+
+class Units(NamedTuple):
+    """What the numbers of a field mean."""
+
+    middle: Float[Tensor, " batch"]  # depth from which depths are counted
+    first_frequency: Float[Tensor, " batch"]
+    density_scale: Float[Tensor, " batch"]
+
+
+class PixelAlignedField(NamedTuple):
+    """A batch of fields, every leaf `(B, ...)`: a point has the features of the pixels that it is seen at.
+
+    The weights are leaves like all others, so that a field needs nothing but itself: it can be cut into its items,
+    repeated, moved and stored.  Differentiable in everything but where views begin and end.
+    """
+
+    features: Features  # already projected to the network's width
+    position: Float[Tensor, "batch views encoded c"]
+    view_blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...]
+    out: Float[Tensor, "batch c out"]
+    out_bias: Float[Tensor, "batch 1 out"]
+    units: Units
+
+    def __call__(
+        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
+    ) -> FieldSamples:
+        """Density, colour in [0, 1] and features; the same from all directions.  Zero density where no view sees."""
+        maps, camera, image_size = self.features
+        if points.dim() != 3 or len(points) != len(maps):
+            raise UserError(
+                f"points of shape {tuple(points.shape)} for {len(maps)} fields: expected ({len(maps)}, n, 3)"
+            )
+        sight = look_up(camera, image_size, points)
+        encoded = self._encode(sight.local)
+        h = torch.baddbmm(sample_maps(maps, sight.place).flatten(0, 1), encoded, self.position.flatten(0, 1))
+        for block in self.view_blocks:
+            h = block(h)
+        h = mean_over_views(h.unflatten(0, maps.shape[:2]), sight.valid)
+        for block in self.blocks:
+            h = block(h)
+        raw = at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out))
+        density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * sight.valid.any(1)
+        return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
+
+    def _encode(self, local: Float[Tensor, "batch views n 3"]) -> Float[Tensor, "m n encoded"]:
+        """Positions in the frame of each camera, depths from the middle."""
+        depth = local[..., 2:] - self.units.middle[:, None, None, None].to(local)
+        octaves = (self.position.shape[2] // 3 - 1) // 2
+        first = self.units.first_frequency[:, None, None, None, None].to(local)
+        encoded = encode_position(torch.cat([local[..., :2], depth], -1), octaves, first)
+        return encoded.flatten(0, 1).to(self.position.dtype)
+
+
+class GuidedField(NamedTuple):
+    """Classifier-free guidance of what is rendered: density and light of two fields, extrapolated at every point.
+
+    With the light `e = σ c` that a point gives off, `σ = [σ_u + w (σ_c − σ_u)]₊`, and `c = [e_u + w (e_c − e_u)] / σ`
+    in [0, 1]: where one of them is empty its colour does not count, and `w = 1` is the conditional field.
+    """
+
+    conditional: PixelAlignedField
+    unconditional: PixelAlignedField
+    scale: Float[Tensor, " batch"]  # w
+
+    def __call__(
+        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
+    ) -> FieldSamples:
+        """Density and colour."""
+        c, u = self.conditional(points, directions), self.unconditional(points, directions)
+        w = self.scale[:, None].to(c.density)
+        density = torch.lerp(u.density, c.density, w).clamp(min=0)
+        light = torch.lerp(u.density[..., None] * u.colour, c.density[..., None] * c.colour, w[..., None])
+        empty = density <= 0
+        colour = light / density.masked_fill(empty, 1.0)[..., None]
+        return FieldSamples(density, torch.where(empty[..., None], c.colour, colour.clamp(0, 1)))

@@ -1,0 +1,100 @@
+"""The weights of a field, and how the timestep enters into them."""
+
+from __future__ import annotations
+
+import torch
+from goembed_dit.embeddings import TimeEmbedding
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from goembed_pixel_aligned.config import FieldConfig
+from goembed_pixel_aligned.embedding import encoded_size
+from goembed_pixel_aligned.features import Features
+from goembed_pixel_aligned.field import Block, PixelAlignedField, Units
+
+FREQUENCY_DIM = 256
+
+
+class FieldNetwork(nn.Module):
+    """Features of views to a radiance field (pixelNeRF, Yu et al. 2021, with DFM's conditioning on the timestep).
+
+    Features are projected to the width of the network once a pixel, not once a point.  Before the mean over the views
+    each has its own timestep, behind it that of the last view, which is the noisy target.
+
+    With `image_code` a view's mean feature takes part in that, and adds to the weights that read positions.  So what is
+    true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
+
+    **Arguments:**
+    - `feature_channels`: of the maps.
+    - `extra`: features that the field has beside its colour.
+    """
+
+    def __init__(self, config: FieldConfig, feature_channels: int, extra: int = 0):
+        super().__init__()
+        self.config = config
+        width, encoded = config.width, encoded_size(config.frequencies)
+        self.project = nn.Conv2d(feature_channels, width, 1)
+        self.position = nn.Parameter(torch.randn(encoded, width) * encoded**-0.5)
+        self.blocks = nn.ModuleList(ModulatedBlock(config) for _ in range(config.view_blocks + config.blocks))
+        self.out = nn.Linear(width, 4 + extra)
+        nn.init.normal_(self.out.weight, std=0.5 * width**-0.5)
+        nn.init.zeros_(self.out.bias)
+        with torch.no_grad():
+            self.out.bias[0] = config.density_bias
+        self.time_embedding = TimeEmbedding(FREQUENCY_DIM, config.time_size)
+        self.image_code = nn.Linear(feature_channels, config.time_size) if config.image_code else None
+        self.place_code = nn.Linear(config.time_size, encoded * width) if config.image_code else None
+        if self.place_code is not None:
+            nn.init.zeros_(self.place_code.weight)
+            nn.init.zeros_(self.place_code.bias)
+
+    def forward(self, features: Features, timestep: Num[Tensor, "batch views"]) -> PixelAlignedField:
+        """The field; cameras are kept as they are."""
+        batch, views = features.maps.shape[:2]
+        maps = self.project(features.maps.flatten(0, 1)).unflatten(0, (batch, views))
+        time = self.time_embedding(timestep.flatten()).unflatten(0, (batch, views))
+        each, all_views = time, time[:, -1:]
+        position = self.position.expand(batch, views, *self.position.shape)
+        if self.image_code is not None:
+            code = self.image_code(features.maps.mean((-1, -2)))
+            each, all_views = time + code, all_views + code.mean(1, keepdim=True)
+            position = position + self.place_code(F.silu(each)).unflatten(-1, self.position.shape)
+        each, all_views = F.silu(each), F.silu(all_views)
+        early = self.config.view_blocks
+        blocks = tuple(block(each if i < early else all_views) for i, block in enumerate(self.blocks))
+
+        def of_each(weight: Tensor) -> Tensor:
+            return weight.expand(batch, *weight.shape)
+
+        def constant(value: float) -> Tensor:
+            return torch.full((batch,), value, dtype=self.position.dtype, device=self.position.device)
+
+        units = Units(*map(constant, (self.config.middle, self.config.first_frequency, self.config.density_scale)))
+        return PixelAlignedField(
+            features=features._replace(maps=maps),
+            position=position,
+            view_blocks=blocks[:early],
+            blocks=blocks[early:],
+            out=of_each(self.out.weight.mT),
+            out_bias=of_each(self.out.bias[None]),
+            units=units,
+        )
+
+
+class ModulatedBlock(nn.Module):
+    """Makes a `Block`: the timestep's scale and shift act on its hidden layer, and so on `W₁` alone."""
+
+    def __init__(self, config: FieldConfig):
+        super().__init__()
+        width = config.width
+        self.first = nn.Parameter(torch.randn(width, width) * (2 / width) ** 0.5)
+        self.second = nn.Parameter(torch.zeros(width, width))
+        self.modulation = nn.Linear(config.time_size, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, time: Float[Tensor, "batch views time"]) -> Block:
+        """`(x W₁) (1 + scale) + shift = x [W₁ (1 + scale)] + shift`."""
+        scale, shift = self.modulation(time)[:, :, None].to(self.first.dtype).chunk(2, -1)
+        return Block(self.first * (1 + scale), shift, self.second.expand(*time.shape[:2], *self.second.shape))

@@ -1,0 +1,146 @@
+"""Fields of any number of views, their network written out slowly, and guidance."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from goembed_core.trees import concatenate, select_items, tree_map
+from goembed_nerf_renderer.fields import BoxField
+from goembed_pixel_aligned.config import FieldConfig
+from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
+from goembed_pixel_aligned.features import Features, look_up
+from goembed_pixel_aligned.field import GuidedField
+from goembed_pixel_aligned.network import FieldNetwork
+from torch.nn import functional as F
+
+
+def features(denoiser, views: int, batch: int = 2) -> Features:
+    """Features of noise, of so many views."""
+    parts = [denoiser.example(batch, torch.Generator().manual_seed(10 + n))[1] for n in range(views)]
+    with torch.no_grad():
+        return denoiser.encode(concatenate(parts, 1))
+
+
+def points(batch: int = 2, n: int = 40) -> torch.Tensor:
+    return 2 * torch.rand(batch, n, 3, generator=torch.Generator().manual_seed(3)) - 1
+
+
+def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.Tensor):
+    """The official order: sample all features, then every layer at every point, scale and shift on hidden values."""
+    config = network.config
+    sight = look_up(seen.camera, seen.image_size, x)
+    batch, views, channels = seen.maps.shape[:3]
+    sampled = torch.stack(
+        [F.grid_sample(seen.maps[:, v], sight.place[:, v, :, None], "bilinear", "border", False)[..., 0].mT
+         for v in range(views)], 1,
+    )  # fmt: skip
+    weight = network.project.weight.reshape(-1, channels)
+    local = torch.cat([sight.local[..., :2], sight.local[..., 2:] - config.middle], -1)
+    waves = [local[..., i, None] * config.first_frequency * 2.0 ** torch.arange(config.frequencies) for i in range(3)]
+    angles = torch.cat(waves, -1)
+    encoded = torch.cat([local, angles.sin(), angles.cos()], -1)
+    h = sampled @ weight.T + network.project.bias + encoded @ network.position
+    time = network.time_embedding(times.flatten()).unflatten(0, (batch, views))
+    late = time[:, -1:]
+    if config.image_code:
+        code = network.image_code(seen.maps.flatten(3).mean(-1))
+        time, late = time + code, late + code.mean(1, keepdim=True)
+        for b in range(batch):
+            for v in range(views):
+                added = network.place_code(F.silu(time[b, v])).reshape(network.position.shape)
+                h[b, v] = h[b, v] + encoded[b, v] @ added
+    time, late = F.silu(time), F.silu(late)
+    for number, block in enumerate(network.blocks):
+        if number == config.view_blocks:
+            valid = sight.valid[..., None].float()
+            h = (h * valid).sum(1) / valid.sum(1).clamp(min=1)
+        early = number < config.view_blocks
+        scale, shift = block.modulation(time if early else late).chunk(2, -1)
+        scale, shift = (s[:, :, None] if early else s for s in (scale, shift))
+        hidden = (F.relu(h) @ block.first) * (1 + scale) + shift
+        h = h + F.relu(hidden) @ block.second
+    raw = network.out(F.relu(h))
+    density = config.density_scale * F.softplus(raw[..., 0]) * sight.valid.any(1)
+    return density, raw[..., 1:4].sigmoid(), raw[..., 4:]
+
+
+@pytest.mark.parametrize("image_code", [True, False])
+def test_the_field_is_the_network_written_out(denoiser, with_noise, image_code):
+    """Projection before sampling, and the timestep within the weights: the same numbers, at any number of views."""
+    config = FieldConfig(width=12, frequencies=3, view_blocks=2, blocks=2, image_code=image_code)
+    network = with_noise(FieldNetwork(config, 6, extra=3))
+    for views in (1, 2, 4):
+        seen = features(denoiser, views)
+        times = torch.arange(2 * views).reshape(2, views) * 100.0
+        with torch.no_grad():
+            found = network(seen, times)(points(), None)
+            density, colour, extra = slowly(network, seen, times, points())
+        for ours, theirs in zip(found, (density, colour, extra), strict=True):
+            assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
+        assert density.std() > 0.01 * density.mean() and found.features.shape == (2, 40, 3)
+
+
+def test_the_order_of_views_of_one_timestep_does_not_matter_and_views_count(denoiser):
+    seen = features(denoiser, 3)
+    turned = tree_map(lambda leaf: leaf.flip(1), seen)
+    fewer = tree_map(lambda leaf: leaf[:, :2], seen)
+    with torch.no_grad():
+        one, other, less = (denoiser.estimate(f)(points(), None).density for f in (seen, turned, fewer))
+    torch.testing.assert_close(one, other)
+    assert (one - less).abs().max() > 1e-3
+
+
+def test_what_no_view_sees_is_empty_and_unseen_views_do_not_count(settings, with_noise):
+    """A view turned away from all points changes nothing; where only such views are, there is nothing."""
+    field = {"width": 12, "frequencies": 2, "time_size": 8, "image_code": False}
+    denoiser = with_noise(SceneDenoiser(settings(field=field)))
+    seen = features(denoiser, 2)
+    pose = seen.camera.camera_to_world.clone()
+    pose[:, 1, :3, [0, 2]] *= -1  # turned round about its y: all points are behind it
+    turned = seen._replace(camera=seen.camera._replace(camera_to_world=pose))
+    with torch.no_grad():
+        found = denoiser.estimate(turned)(points(), None)
+        alone = denoiser.estimate(tree_map(lambda leaf: leaf[:, :1], turned))(points(), None)
+        nothing = denoiser.estimate(tree_map(lambda leaf: leaf[:, 1:], turned))(points(), None)
+    torch.testing.assert_close(found.density, alone.density)
+    torch.testing.assert_close(found.colour, alone.colour)
+    assert (alone.density > 0).float().mean() > 0.5 and not nothing.density.any()
+
+
+def test_a_field_is_a_tree_that_can_be_taken_apart(denoiser):
+    with torch.no_grad():
+        field = denoiser.estimate(features(denoiser, 2))
+        whole = field(points(), None)
+        parts = [select_items(field, slice(i, i + 1))(points()[i : i + 1], None) for i in range(2)]
+    torch.testing.assert_close(concatenate([p._replace(features=None) for p in parts], 0).density, whole.density)
+
+
+def box(density: float, colour: tuple[float, float, float]) -> BoxField:
+    low = torch.full((1, 1, 3), -0.5)
+    return BoxField(low, -low, torch.tensor([[density]]), torch.tensor([[colour]]), torch.tensor([[1e-3]]))
+
+
+def test_guidance_extrapolates_density_and_light():
+    """By hand, inside: `σ = 1 + 2 (3 − 1) = 5`, light `0.5 + 2 (0.6 − 0.5) = 0.7` of red; outside nothing."""
+    inside, outside = torch.zeros(1, 1, 3), torch.full((1, 1, 3), 0.9)
+    c, u = box(3.0, (0.2, 0.4, 0.6)), box(1.0, (0.5, 0.4, 0.2))
+    guided = GuidedField(c, u, torch.tensor([2.0]))
+    found = guided(inside)
+    torch.testing.assert_close(found.density, torch.tensor([[5.0]]))
+    light = torch.tensor([0.5, 0.4, 0.2]) + 2 * (torch.tensor([0.6, 1.2, 1.8]) - torch.tensor([0.5, 0.4, 0.2]))
+    torch.testing.assert_close(found.colour[0, 0], light / 5)
+    assert not guided(outside).density.any()
+    swapped = GuidedField(u, c, torch.tensor([2.0]))(inside)  # 3 + 2 (1 − 3) < 0: nothing
+    assert not swapped.density.any() and swapped.colour.isfinite().all()
+
+
+def test_guidance_of_1_is_the_conditional_field_and_of_0_the_other(denoiser):
+    context, noisy, timestep = denoiser.example(2, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        c = denoiser(context, noisy, timestep)
+        u = denoiser(context._replace(values=torch.zeros_like(context.values)), noisy, timestep)
+        for scale, expected in ((1.0, c), (0.0, u)):
+            found, wanted = guide(c, u, scale)(points(), None), expected(points(), None)
+            torch.testing.assert_close(found.density, wanted.density)
+            torch.testing.assert_close(found.colour, wanted.colour)
+    assert (c(points(), None).density - u(points(), None).density).abs().max() > 1e-4

@@ -1,0 +1,13 @@
+"""The README's example runs and makes what it says."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_example_runs(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(example, {})
+    (shape,) = re.findall(r"torch.Size\(\[(.*)\]\)", capsys.readouterr().out)
+    assert f"# ({shape})" in example
