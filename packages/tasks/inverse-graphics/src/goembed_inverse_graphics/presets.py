@@ -72,7 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64},
                      "renderer": {"proposal_samples": [], "samples": 10}},
         "score": {"rays": 32, "estimate_every": 1},
-        "evaluate": {"batch_size": 8},
+        "evaluate": {"batch_size": 8, "frequency_samples": 32},
         "schedule": {"timestep_shift": 2.0},
     },
     "furniture": _objects("furniture64"),
