@@ -10,4 +10,4 @@ def test_the_example_runs(capsys):
     (example,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     exec(example, {})
     (shape,) = re.findall(r"torch.Size\(\[(.*)\]\)", capsys.readouterr().out)
-    assert f"# ({shape})" in example
+    assert f"# ({shape}): a radiance field of each" in example

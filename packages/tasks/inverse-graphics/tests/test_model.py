@@ -222,6 +222,20 @@ def test_a_pixelnerf_begins_a_scene_model(settings, tmp_path):
         models.build(settings(f"init={tmp_path / 'model'}", "denoiser.field.width=8"))
 
 
+@pytest.mark.parametrize("shape", [(12, 12), (7,)])
+def test_leaving_out_rays_that_miss_the_box_changes_nothing(config, model, shape):
+    """Whole images and single rays: the same numbers with a gradient, which follows every ray, and without."""
+    context, target = around(config, 3)
+    params = target.params if len(shape) == 2 else target.params._replace(pixels=target.params.pixels[:, :, 3, :7])
+    with torch.no_grad():
+        scene = model.denoiser.estimate(model.denoiser.encode(context))
+        found = model.forward_model(scene, params)
+    expected = model.forward_model(scene, params)
+    assert found.shape == (3, 2, 3, *shape)
+    torch.testing.assert_close(found, expected)
+    assert (found == 1).all(2).any() and (found < 0.9).any()
+
+
 def test_settings_that_do_not_fit_are_told(settings):
     with pytest.raises(ConfigError, match=r"dataset.size=16: the encoders .* are for 12 x 12"):
         models.build(settings("dataset.size=16"))

@@ -113,7 +113,9 @@ class Solver:
         number = len(params.image_size)
         step = max(1, self.batch_size // params.image_size.shape[1])
         parts = [slice(i, i + step) for i in range(0, number, step)]
-        found = [2 * self.look(select_items(scenes, p), select_items(params, p)).colour.float() - 1 for p in parts]
+        with torch.no_grad(), autocast(self.precision, self.device):
+            model = self.model.forward_model
+            found = [model(select_items(scenes, part), select_items(params, part)).float() for part in parts]
         return torch.cat(found)
 
     def _sample(
