@@ -6,6 +6,7 @@ Values come with their channels before the pixels' own dimensions, as images do 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -98,7 +99,9 @@ def split_pixels(observations: Observations, size: int) -> list[Observations]:
         )
     if size < 1:
         raise UserError(f"parts of size={size} pixels: give at least 1")
-    flat, places = values.reshape(*values.shape[:3], -1), params.pixels.reshape(*params.pixels.shape[:2], -1, 2)
+    count = math.prod(shape)
+    flat = values.reshape(*values.shape[:3], count)
+    places = params.pixels.reshape(*params.pixels.shape[:2], count, 2)
     return [
         Observations(part, params._replace(pixels=pixels))
         for part, pixels in zip(flat.split(size, 3), places.split(size, 2), strict=True)
