@@ -11,6 +11,7 @@ from goembed_nerf_renderer.cameras import (
     patch,
     random_patch,
     random_pixels,
+    split_pixels,
     whole_image,
 )
 from goembed_nerf_renderer.config import RendererConfig
@@ -82,6 +83,40 @@ def test_smaller_views_are_drawn_from_where_they_are(seen):
     assert places[0, 1].amax((0, 1)).tolist() == [4.5, 3.5]
     with pytest.raises(UserError, match="a patch of 6 x 4 pixels does not fit into an image of 5 x 4"):
         random_patch(seen, 4, 6, ItemRandom(0, [0, 1]))
+
+
+@pytest.mark.parametrize("size", [1, 50, 64, 192, 1000])
+def test_parts_are_all_pixels_with_their_values(seen, size):
+    parts = split_pixels(seen, size)
+    assert [part.values.shape[3] for part in parts] == [len(n) for n in torch.arange(192).split(size)]
+    for part in parts:
+        assert torch.equal(channels_last(part.values)[..., :2], part.params.pixels)
+        assert part.params.camera is seen.params.camera
+    whole = torch.cat([part.values for part in parts], 3)
+    assert torch.equal(whole.unflatten(3, (12, 16)), seen.values)
+
+
+def test_patches_and_rays_are_split_too(seen):
+    cut = random_patch(seen, 3, 4, ItemRandom(0, [0, 1]))
+    rays = random_pixels(seen, 7, ItemRandom(0, [0, 1]))
+    one = seen._replace(
+        values=seen.values[..., 2, 3], params=seen.params._replace(pixels=seen.params.pixels[:, :, 2, 3])
+    )
+    for some, sizes in ((cut, [5, 5, 2]), (rays, [5, 2]), (one, [1])):
+        parts = split_pixels(some, 5)
+        assert [part.values.shape[3] for part in parts] == sizes
+        values = torch.cat([part.values for part in parts], 3)
+        pixels = torch.cat([part.params.pixels for part in parts], 2)
+        assert torch.equal(values.reshape(some.values.shape), some.values)
+        assert torch.equal(pixels.reshape(some.params.pixels.shape), some.params.pixels)
+
+
+def test_parts_that_cannot_be_are_refused(seen):
+    with pytest.raises(UserError, match="parts of size=0 pixels: give at least 1"):
+        split_pixels(seen, 0)
+    turned = seen._replace(values=seen.values.mT)
+    with pytest.raises(UserError, match=r"values \(2, 3, 3, 16, 12\) and pixels \(2, 3, 12, 16, 2\): expected as many"):
+        split_pixels(turned, 5)
 
 
 def test_what_is_no_whole_image_is_refused(seen):

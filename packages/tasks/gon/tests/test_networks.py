@@ -8,12 +8,14 @@ import pytest
 import torch
 from goembed_core.config import ComponentConfig
 from goembed_core.errors import UserError
+from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_gon import model as models
 from goembed_gon.baseline import ImageEncoder, mirrored, num_parameters
-from goembed_gon.config import GONConfig, ImageDecoderConfig, SirenDecoderConfig
+from goembed_gon.config import PRESETS, GONConfig, ImageDecoderConfig, SirenDecoderConfig
 from goembed_gon.decoders import ImageDecoder, SirenDecoder
 from goembed_gon.evaluation import Gaussian, slerp
+from goembed_image_datasets.images import WholeImage
 
 DECODERS = [
     ImageDecoder(ImageDecoderConfig()),
@@ -42,6 +44,34 @@ def test_no_image_changes_what_another_is_encoded_as(settings):
     assert gon.training
     whole = gon.encode(images)
     assert torch.allclose(gon.encode(images[2:3]), whole[2:3], atol=1e-5 * whole.abs().max().item())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_sines_that_are_untrained_show_what_they_encode_better_than_the_origin(seed):
+    torch.manual_seed(seed)
+    preset = PRESETS["implicit"]
+    config = GONConfig(decoder=preset["decoder"], encoding=preset["encoding"])
+    gon, _ = models.build(config.model_copy(update={"decoder": config.decoder.of_kind("forward-model")}))
+    images = -torch.ones(16, 1, 32, 32)
+    for n, corner in enumerate(torch.randint(2, 18, (16, 2), generator=torch.Generator().manual_seed(seed))):
+        images[n, 0, corner[0] : corner[0] + 12, corner[1] : corner[1] + 12] = 1
+    with torch.no_grad():
+        origin, found = (
+            (gon.decoder(signal, WholeImage())[:, 0] - images).square().mean()
+            for signal in (
+                torch.zeros(16, gon.decoder.head.size),
+                gon.encoder(Observations(images[:, None], WholeImage())),
+            )
+        )
+    assert found < 0.97 * origin  # of phases that are turned too far it is not
+
+
+def test_sines_begin_with_phases_and_logits_of_the_size_of_one():
+    torch.manual_seed(0)
+    decoder = SirenDecoder(SirenDecoderConfig(latent=64, hidden_size=256))
+    latents = torch.randn(64, 64)
+    assert 0.8 < (decoder.config.omega * decoder.of_latent(latents)).std() < 1.2
+    assert 0.5 < decoder.logits(latents).std() < 2
 
 
 def test_both_decoders_begin_alike_and_are_two():

@@ -38,7 +38,7 @@ PRESETS = {
     "quick": ["decoder.width=4"],
     "multistep": ["decoder.width=4"],
     "variational": ["decoder.width=4"],
-    "implicit": ["decoder.hidden_size=8", "decoder.depth=2"],
+    "implicit": ["decoder.hidden_size=8", "decoder.depth=2", "optimizer.lr=2e-3", "optimizer.warmup_nimg=32"],
 }
 
 

@@ -33,7 +33,10 @@ class SirenDecoderConfig(LatentConfig):
     resolution: PositiveInt = Field(default=32, description="side of the images in pixels")
     hidden_size: PositiveInt = Field(default=64, description="width")
     depth: PositiveInt = Field(default=3, description="layers of sines")
-    omega: PositiveFloat = Field(default=30.0, description="frequency of the first layer's sines (SIREN's ω0)")
+    omega: PositiveFloat = Field(
+        default=30.0,
+        description="factor of all phases (SIREN's ω0): the first layer's frequencies, and how fast all learn",
+    )
 
 
 class ImageEncoderConfig(Config):
@@ -94,7 +97,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "variational": _preset(decoder={"name": "image-decoder", "variational": True}),
     "implicit": _preset(
         decoder={"name": "siren-decoder"},
-        train={"images": 16_000},
-        optimizer={"lr": 1e-3, "warmup_nimg": 2_000, "decay": "cosine"},
+        encoding={"gain": 0.3},
+        train={"images": 8_000, "batch_size": 16, "ema_halflife_nimg": 500, "log_every_nimg": 1_600},
+        optimizer={"lr": 3e-4, "warmup_nimg": 800, "decay": "cosine"},
     ),
 }

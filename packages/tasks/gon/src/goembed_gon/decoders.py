@@ -107,7 +107,13 @@ class ImageDecoder(nn.Module):
 
 
 class SirenDecoder(nn.Module):
-    """`O(x) = 2 σ(f(x, S)) − 1` at every pixel's place `x`, `f` a network of sines (Sitzmann et al. 2020)."""
+    """`O(x) = 2 σ(f(x, S)) − 1` at every pixel's place `x`, `f` a network of sines (Sitzmann et al. 2020).
+
+    Its weights begin as SIREN's, but for two layers.  Places and latents have each a size of their own in the first
+    one: SIREN's `±1/fan` of both together makes places `(2 + latent) / 2` times too slow, and turns the phases by ω0
+    times what a latent may, so that a step along the gradient leaves the sines' linear range and increases the error.
+    And no sine with its ω0 comes behind the last layer, which begins ω0 times as large, as one that keeps variances.
+    """
 
     conformance = ForwardModelTraits(twice_differentiable=True, compiles=True)
 
@@ -120,11 +126,13 @@ class SirenDecoder(nn.Module):
         self.of_latent = nn.Linear(config.latent, widths[0], bias=False)
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.last = nn.Linear(widths[-1], config.channels)
-        fan = 2 + config.latent
-        for layer in (self.of_place, self.of_latent):
-            nn.init.uniform_(layer.weight, -1 / fan, 1 / fan)
-        for layer in (*self.hidden, self.last):
-            bound = math.sqrt(6 / layer.in_features) / config.omega
+        bounds = {
+            self.of_place: 1 / 2,
+            self.of_latent: math.sqrt(3 / config.latent) / config.omega,  # phases of variance 1 for latents of it
+            **{layer: math.sqrt(6 / layer.in_features) / config.omega for layer in self.hidden},
+            self.last: math.sqrt(6 / self.last.in_features),
+        }
+        for layer, bound in bounds.items():
             nn.init.uniform_(layer.weight, -bound, bound)
         steps = (torch.arange(config.resolution) + 0.5) * (2 / config.resolution) - 1
         places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).flatten(0, 1)

@@ -35,6 +35,7 @@ from goembed_nerf_renderer.cameras.pixels import (
     patch,
     random_patch,
     random_pixels,
+    split_pixels,
     whole_image,
 )
 
@@ -60,6 +61,7 @@ __all__ = [
     "random_pixels",
     "require_cameras",
     "resize_camera",
+    "split_pixels",
     "to_colmap",
     "to_llff",
     "to_opengl",

@@ -6,6 +6,7 @@ Values come with their channels before the pixels' own dimensions, as images do 
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -78,6 +79,33 @@ def random_pixels(observations: Observations, count: int, random: ItemRandom) ->
     available = _available(observations)
     place = _draw(available[:, :, None], random.rand(available.shape[1], count, 2))
     return _take(observations, place[..., 0], place[..., 1])
+
+
+def split_pixels(observations: Observations, size: int) -> list[Observations]:
+    """All pixels of whole images, patches or rays, at most `size` at a time: parts `(B, V, C, n)` with their own `φ`.
+
+    Nothing is drawn and nothing left out: where views are smaller than the tensor that holds them, the padding is there
+    too.  As `partial(split_pixels, size=…)` it is what encoders ask for to hold one part at a time.
+
+    **Raises:** UserError for a size below 1, and for values that do not go with their pixels.
+    """
+    values, params = observations
+    views = require_views(params, len(values))
+    shape = tuple(params.pixels.shape[2:-1])
+    if values.dim() < 3 or values.shape[1] != views or tuple(values.shape[3:]) != shape:
+        raise UserError(
+            f"values {tuple(values.shape)} and pixels {tuple(params.pixels.shape)}: expected as many positions, "
+            f"(batch, views, channels, ...) and (batch, views, ..., 2)"
+        )
+    if size < 1:
+        raise UserError(f"parts of size={size} pixels: give at least 1")
+    count = math.prod(shape)
+    flat = values.reshape(*values.shape[:3], count)
+    places = params.pixels.reshape(*params.pixels.shape[:2], count, 2)
+    return [
+        Observations(part, params._replace(pixels=pixels))
+        for part, pixels in zip(flat.split(size, 3), places.split(size, 2), strict=True)
+    ]
 
 
 def channels_last(values: Float[Tensor, "batch views c *shape"]) -> Float[Tensor, "batch views *shape c"]:
