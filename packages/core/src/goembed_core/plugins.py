@@ -49,6 +49,10 @@ FIRST_PARTY = {
     ("forward-model", "linear"): "goembed-posterior-check",
     ("forward-model", "softsplat-warp"): "goembed-softsplat-warp",
     ("forward-model", "nerf-renderer"): "goembed-nerf-renderer",
+    ("forward-model", "factored"): "goembed-triplane",
+    ("forward-model", "siren"): "goembed-triplane",
+    ("forward-model", "triplane"): "goembed-triplane",
+    ("forward-model", "voxels"): "goembed-triplane",
     ("forward-model", "stylegan"): "goembed-stylegan-synth",
     ("converter", "stylegan2"): "goembed-stylegan-synth",
     ("denoiser", "dit"): "goembed-dit",
@@ -64,8 +68,12 @@ FIRST_PARTY = {
     ("dataset", "srn"): "goembed-multiview-datasets",
     ("dataset", "videos"): "goembed-video-datasets",
     ("feature-network", "fashion-classifier"): "goembed-image-datasets",
+    ("radiance-field", "factored"): "goembed-triplane",
     ("radiance-field", "nerf-mlp"): "goembed-fit-scene",
+    ("radiance-field", "siren"): "goembed-triplane",
+    ("radiance-field", "triplane"): "goembed-triplane",
     ("radiance-field", "voxel-grid"): "goembed-fit-scene",
+    ("radiance-field", "voxels"): "goembed-triplane",
 }
 
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 import trimesh
 from goembed_core.errors import UserError
-from goembed_fit_scene.boxes import FieldBox
-from goembed_fit_scene.config import FieldConfig
 from goembed_fit_scene.export import as_mesh, as_points
 from goembed_fit_scene.model import Model
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import look_at
 from goembed_nerf_renderer.cameras.geometry import inverse_pose
-from goembed_nerf_renderer.config import RendererConfig, SceneBox
+from goembed_nerf_renderer.config import FieldConfig, RendererConfig, SceneBox
 from goembed_nerf_renderer.fields import SphereField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 

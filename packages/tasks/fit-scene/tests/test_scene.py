@@ -7,10 +7,10 @@ import torch
 from goembed_core.config import resolve
 from goembed_core.errors import UserError
 from goembed_core.randomness import ItemRandom
-from goembed_fit_scene.boxes import FieldBox
-from goembed_fit_scene.config import FieldConfig
 from goembed_fit_scene.scene import find_place, load_scene, pixel_table, placed_field, placed_renderer
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera, camera_rays, unproject
+from goembed_nerf_renderer.config import FieldConfig
 
 BOX = 'box={"low":[-0.9,-0.9,-0.9],"high":[0.9,0.9,0.9]}'
 

@@ -24,6 +24,23 @@ class SceneBox(Config):
         return self
 
 
+class FieldConfig(Config):
+    """Where a field is, and what of it is empty."""
+
+    box: SceneBox | None = Field(
+        default=None, description="where the field is; task=fit_scene fills in the scene's box"
+    )
+    frame: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=16,
+        max_length=16,
+        description="world to camera, 4 x 4 by rows, where the box is in its (x/z, y/z, -1/z); null: in the world",
+    )
+    min_depth: PositiveFloat = Field(
+        default=1e-2, description="a cell is empty below this optical depth across it, everywhere in it"
+    )
+
+
 class RendererConfig(Config):
     """Where rays are sampled, what is behind them, and how much is held at a time."""
 

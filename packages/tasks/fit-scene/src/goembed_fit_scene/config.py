@@ -6,25 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
-from goembed_nerf_renderer.config import SceneBox
+from goembed_nerf_renderer.config import FieldConfig, SceneBox
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 Cells = Annotated[int, Field(ge=1, le=512)]
-
-
-class FieldConfig(Config):
-    """Where a field is, and what of it is empty."""
-
-    box: SceneBox | None = Field(default=None, description="where the field is; fit_scene fills in the scene's box")
-    frame: tuple[float, ...] | None = Field(
-        default=None,
-        min_length=16,
-        max_length=16,
-        description="world to camera, 4 x 4 by rows, where the box is in its (x/z, y/z, -1/z); null: in the world",
-    )
-    min_depth: PositiveFloat = Field(
-        default=1e-2, description="a cell is empty below this optical depth across it, everywhere in it"
-    )
 
 
 class VoxelFieldConfig(FieldConfig):

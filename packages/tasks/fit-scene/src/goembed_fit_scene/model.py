@@ -10,14 +10,13 @@ from goembed_core.config import ComponentConfig
 from goembed_core.errors import UserError
 from goembed_core.pretrained import Part, from_pretrained, save_pretrained
 from goembed_core.randomness import ItemRandom
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera, whole_image
 from goembed_nerf_renderer.fields import FieldSamples, ProposedField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_nerf_renderer.rendering import Rendering
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from goembed_fit_scene.boxes import FieldBox
 
 
 class SceneField(Protocol):

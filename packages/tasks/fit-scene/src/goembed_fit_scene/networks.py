@@ -7,12 +7,12 @@ import math
 import torch
 from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.fields import FieldSamples
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goembed_fit_scene.boxes import FieldBox
 from goembed_fit_scene.config import MLPFieldConfig
 
 KEPT = 0.95  # of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once

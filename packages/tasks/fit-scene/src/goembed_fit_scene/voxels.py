@@ -7,13 +7,13 @@ import math
 import torch
 from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.fields import FieldSamples
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from goembed_fit_scene.boxes import FieldBox
 from goembed_fit_scene.config import VoxelFieldConfig
 from goembed_fit_scene.harmonics import harmonics
 

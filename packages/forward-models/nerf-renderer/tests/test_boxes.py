@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goembed_fit_scene.boxes import FieldBox
-from goembed_fit_scene.config import FieldConfig
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import look_at
 from goembed_nerf_renderer.cameras.geometry import inverse_pose
-from goembed_nerf_renderer.config import SceneBox
+from goembed_nerf_renderer.config import FieldConfig, SceneBox
 
 WORLD = FieldConfig(box=SceneBox(low=(-1.0, 0.0, 2.0), high=(1.0, 4.0, 3.0)))
 FRAME = inverse_pose(

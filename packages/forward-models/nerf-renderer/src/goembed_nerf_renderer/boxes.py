@@ -7,7 +7,7 @@ from goembed_core.errors import UserError
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from goembed_fit_scene.config import FieldConfig
+from goembed_nerf_renderer.config import FieldConfig
 
 NEAREST = 1e-6  # depth that points behind a perspective's camera are taken to have; they lie outside of its box
 

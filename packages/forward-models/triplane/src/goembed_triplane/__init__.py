@@ -1,0 +1,1 @@
+"""Triplanes, voxels, factored grids and networks as signals of a radiance field."""
