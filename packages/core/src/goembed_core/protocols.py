@@ -9,6 +9,7 @@ may declare by a class attribute `conformance`, of a type in `goembed_core.trait
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -42,6 +43,25 @@ class GradientOrigin(Protocol):
 
     def origin(self, batch_size: int, device: torch.device) -> Any:
         """The origin `ζ0` of the signal space, `batch_size` times."""
+        ...
+
+
+class OriginView(NamedTuple):
+    """What a forward model shows of the origin, and the adjoint of its derivative there."""
+
+    values: Tensor  # forward(ζ0, φ), (B, V, *observation)
+    pullback: Callable[[Tensor], Any]  # from weights of the values to the gradient at ζ0 of their weighted sum
+
+
+@runtime_checkable
+class OriginPullback(Protocol):
+    """A forward model that knows its derivative at its origin by a shorter way than automatic differentiation."""
+
+    def origin_pullback(self, origin: Any, params: Any) -> OriginView | None:
+        """The origin `ζ0`, its own, as it is seen under `φ`; None where the shorter way does not hold.
+
+        Both parts of the view are differentiable in what the forward model learns, where gradients are recorded.
+        """
         ...
 
 
