@@ -1,0 +1,100 @@
+"""`task=plenoptic_encoding`: train every method on the same batches, and judge all on one fixed list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from goembed_core.diffusion import Terms, squared_error
+from goembed_core.errors import UserError
+from goembed_core.metrics.results import Results
+from goembed_core.progress import duration
+from goembed_core.randomness import ItemRandom
+from goembed_core.report.builder import Report
+from goembed_core.runs import Run
+from goembed_core.trainer import Phase, Plan, Player, Trainer
+
+from goembed_fusion.config import PlenopticEncodingConfig, SampleConfig
+from goembed_fusion.encoding import model as models
+from goembed_fusion.encoding.evaluation import Evaluation, Judge, evaluate
+from goembed_fusion.encoding.model import Model, embed
+from goembed_fusion.encoding.pictures import compose
+from goembed_fusion.encoding.sampling import sample
+from goembed_fusion.scenes import Drawn, Scenes, draw, load, require_views
+
+
+class PlenopticEncoding:
+    """Encode views of objects, decode, and look from elsewhere; beside unprojection, trained as long."""
+
+    def __init__(self, config: PlenopticEncodingConfig):
+        self.config = config
+        self.test = load(config.dataset, "test")
+        needed = max(config.evaluate.sources) + config.evaluate.targets
+        require_views(self.test, needed, "evaluate.sources and evaluate.targets")
+        self._learned: Scenes | None = None
+        self.methods = models.build(config)
+
+    def train(self, run: Run) -> None:
+        """Train all methods side by side; the run's model directory appears at the end."""
+        config = self.config
+        self._learned = load(config.dataset, "train")
+        require_views(self._learned, config.draw.sources[1] + config.draw.targets, "draw.sources and draw.targets")
+        plan = Plan(
+            modules=dict(self.methods),
+            players={name: Player(method, config.optimizer) for name, method in self.methods.items()},
+            phases=[Phase(name, name, self._losses(name)) for name in self.methods],
+            prepare=self._draw,
+            averaged=tuple(self.methods),
+            independent=True,
+        )
+        trainer = Trainer(run, config.train, plan)
+        averaged = trainer.train()
+        if trainer.accelerator.is_main_process:
+            facts = {"images_seen": trainer.images_seen, "seconds": trainer.seconds}
+            models.save(run.model, config, averaged, facts)
+
+    def evaluate(self, run: Run) -> Results:
+        """Judge the run's model on objects and views that it has not seen, and write the report."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = models.load(run.model, device)
+        found = evaluate(self.config.evaluate, model, self.test, device)
+        self._report(run, model, found, device)
+        return found.results
+
+    @staticmethod
+    def sample(run: Run | None, config: SampleConfig) -> Path:
+        """Write a turntable of a held-out object."""
+        if run is None:
+            raise UserError("task=plenoptic_encoding carries no model: give the folder of a run")
+        return sample(run, config)
+
+    def _draw(self, _: None, random: ItemRandom) -> Drawn:
+        step = random.items[0] // self.config.train.batch_size
+        shared = ItemRandom(self.config.train.seed, [step], "batch", random.device)  # the same on every process
+        return draw(self._learned, self.config.draw, random, shared)
+
+    def _losses(self, name: str):
+        def losses(drawn: Drawn, random: ItemRandom) -> Terms:
+            method = self.methods[name]
+            signal = embed(method, drawn.sources, self.config.draw.source_rays, random.stream("rays"))
+            estimate = method.forward_model(signal, drawn.targets.params)
+            return Terms({"squared_error": squared_error(estimate, drawn.targets.values).mean()})
+
+        return losses
+
+    def _report(self, run: Run, model: Model, found: Evaluation, device: torch.device) -> None:
+        config, environment = self.config, json.loads((run.dir / "environment.json").read_text())
+        report = Report(
+            "Views encoded without a network",
+            f"{config.forward_model.name}, {found.results.images_seen:,} objects seen by each method",
+        )
+        report.command(environment["command"])
+        report.metrics(found.results)
+        compose(report, config.evaluate, model, Judge(config.evaluate, self.test, device), found)
+        if run.metrics_log.exists():
+            report.section("Training")
+            report.curves(run.metrics_log, "Losses and rates over objects seen")
+        times = {f"evaluation: {name}": duration(seconds) for name, seconds in found.seconds.items()}
+        report.environment({**environment, "times": times | {"training": duration(model.facts["seconds"])}})
+        report.write(run.dir / "report.html")
