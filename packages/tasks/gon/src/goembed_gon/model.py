@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from goembed_gon.baseline import ImageEncoder, mirrored
 from goembed_gon.config import GONConfig, ImageEncoderConfig
-from goembed_gon.decoders import binary_cross_entropy
+from goembed_gon.decoders import Decoder, binary_cross_entropy
 
 
 class AutoEncoder(nn.Module):
@@ -27,10 +27,10 @@ class AutoEncoder(nn.Module):
 
     **Arguments:**
     - `encoder`: a gradient-origin encoder around `decoder`, or a network.
-    - `decoder`: a forward model from signals to images, with a head and logits.
+    - `decoder`: a module from signals to images, with a head and logits.
     """
 
-    def __init__(self, encoder: GOEmbed | ImageEncoder, decoder: nn.Module):
+    def __init__(self, encoder: GOEmbed | ImageEncoder, decoder: Decoder):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
 
