@@ -1,5 +1,6 @@
 """What every encoder has to hold to."""
 
+import torch
 from goembed_core import plugins
 from goembed_core.testing import parametrize_encoder
 
@@ -25,4 +26,27 @@ def test_unprojection_into_a_triplane_conforms(check):
 
 @parametrize_encoder(lambda: unprojection("factored", channels=2), expected_failures=UNUSED)
 def test_unprojection_into_factors_conforms(check):
+    check()
+
+
+def transformer(encoder, unpatch):
+    model = {"name": "triplane", "renderer": RENDERER, "resolution": 8, "channels": 3}
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "unpatch": unpatch}
+    network = plugins.build(
+        "encoder", "plane-transformer", {"encoder": {"name": encoder, "forward_model": model}, **settings}
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # at first it adds nothing
+        for weights in network.network.parameters():
+            weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
+    return network
+
+
+@parametrize_encoder(lambda: transformer("goembed", "overlapping"))
+def test_a_transformer_behind_gradients_conforms(check):
+    check()
+
+
+@parametrize_encoder(lambda: transformer("unprojection", "linear"), expected_failures=UNUSED)
+def test_a_transformer_behind_unprojection_conforms(check):
     check()

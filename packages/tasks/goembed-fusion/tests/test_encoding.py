@@ -10,18 +10,20 @@ from goembed_core import cli
 from goembed_core.config import ComponentConfig
 from goembed_core.config.resolve import resolve_run
 from goembed_core.randomness import ItemRandom
+from goembed_fusion import methods as models
 from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
-from goembed_fusion.encoding import model as models
-from goembed_fusion.encoding.evaluation import Judge
-from goembed_fusion.encoding.fitting import fit
-from goembed_fusion.encoding.model import embed
+from goembed_fusion.evaluation import Judge
+from goembed_fusion.fitting import fit
+from goembed_fusion.methods import embed
 from goembed_fusion.scenes import draw, fixed_list, load
 from PIL import Image
+
+TASK = "plenoptic_encoding"
 
 
 def tiny(objects, directory, *more):
     return [
-        "task=plenoptic_encoding", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false",
+        f"task={TASK}", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false",
         f"run.dir={directory}", "train.images=16", "train.batch_size=4", "train.log_every_nimg=4", "steps=[1,2]",
         "draw.sources=[1,3]", "draw.source_rays=20", "draw.targets=2", "draw.target_rays=20",
         "evaluate.sources=[1,3]", "evaluate.targets=2", "evaluate.objects=2", "evaluate.fit.objects=1",
@@ -81,7 +83,7 @@ def test_a_turntable_of_an_object(run, tmp_path):
 def test_planes_have_a_scale_for_each_plane_and_channel(objects, tmp_path, preset):
     asked = tiny(objects, tmp_path / preset, f"preset={preset}", "train.images=4", "steps=[1]", "evaluate.sources=[2]")
     assert cli.main(["train", *asked]) == 0
-    model = models.load(tmp_path / preset / "model")
+    model = models.load(tmp_path / preset / "model", TASK)
     assert model.methods["steps1"].scale.rms.shape[1] == 3 * 4 * (2 if preset == "factored" else 1)
     assert "over_unprojection_k2" in json.loads((tmp_path / preset / "metrics.json").read_text())["metrics"]
 
@@ -113,7 +115,7 @@ def test_the_fixed_list_is_fixed_and_holds_out_objects_and_views(scenes):
 
 
 def test_more_steps_of_fitting_come_nearer(run, scenes):
-    method = models.load(run / "model").methods["steps1"]
+    method = models.load(run / "model", TASK).methods["steps1"]
     judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
     sources = judge.sources(judge.everything, 3)
     errors = []
@@ -133,9 +135,9 @@ def test_methods_begin_with_the_same_decoder(run):
 
 
 def test_a_loaded_method_encodes_as_it_did(run, scenes, tmp_path):
-    config, model = resolve_run(run).config, models.load(run / "model")
+    config, model = resolve_run(run).config, models.load(run / "model", TASK)
     models.save(tmp_path / "again", config, model.methods, {"images_seen": 16, "seconds": 1.0})
-    again = models.load(tmp_path / "again")
+    again = models.load(tmp_path / "again", TASK)
     judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
     sources = judge.sources(judge.everything, 3)
     for name, method in model.methods.items():

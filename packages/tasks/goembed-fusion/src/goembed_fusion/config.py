@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -17,6 +17,35 @@ class UnprojectionConfig(Config):
     forward_model: ComponentConfig = component(
         "forward-model", description="a representation on grids, decoded and rendered; it is trained with the encoder"
     )
+    gain: PositiveFloat = Field(default=1.0, description="root mean square of the scaled moments")
+
+
+class NetworkConfig(Config):
+    """A transformer on the patches of a triplane."""
+
+    patch_size: Annotated[int, Field(ge=2, le=64)] = Field(default=4, description="cells along a patch's side; even")
+    hidden_size: PositiveInt = Field(default=96, description="numbers in a token; a multiple of 4 and of num_heads")
+    depth: PositiveInt = Field(default=3, description="blocks")
+    num_heads: PositiveInt = Field(default=4, description="attention heads per block")
+    unpatch: Literal["overlapping", "linear"] = Field(
+        default="overlapping",
+        description="a token becomes a patch twice as wide that fades out over its neighbours; or just its own patch, "
+        "as DiT has it, which leaves a checkerboard",
+    )
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.patch_size % 2:
+            raise ValueError(f"patch_size={self.patch_size}: expected an even number, as patches overlap by halves")
+        return self
+
+
+class PlaneTransformerConfig(NetworkConfig):
+    """A transformer behind an encoder of triplanes."""
+
+    encoder: ComponentConfig = component(
+        "encoder", description="gives triplanes, and has a forward model: goembed or unprojection"
+    )
 
 
 class DrawConfig(Config):
@@ -26,10 +55,11 @@ class DrawConfig(Config):
         default=(1, 4), description="fewest and most views that are encoded; their number is drawn for each batch"
     )
     source_rays: PositiveInt | None = Field(
-        default=256, description="pixels of each view that a step of the encoding looks at, drawn anew; null for all"
+        default=128,
+        description="pixels of each view that gradient steps after the first look at, drawn anew; null for all",
     )
     targets: PositiveInt = Field(default=3, description="other views, which are rendered and compared")
-    target_rays: PositiveInt = Field(default=256, description="pixels of each of them")
+    target_rays: PositiveInt = Field(default=128, description="pixels of each of them")
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -41,9 +71,9 @@ class DrawConfig(Config):
 class FitConfig(Config):
     """Fitting the signal of each object to its source views, through the decoder that the encoding has trained."""
 
-    objects: NonNegativeInt = Field(default=8, description="the first so many of the fixed list; 0 for none")
-    steps: PositiveInt = Field(default=150, description="steps of Adam")
-    rays: PositiveInt = Field(default=192, description="pixels of each source view in a step")
+    objects: NonNegativeInt = Field(default=4, description="the first so many of the fixed list; 0 for none")
+    steps: PositiveInt = Field(default=80, description="steps of Adam")
+    rays: PositiveInt = Field(default=96, description="pixels of each source view in a step")
     lr: PositiveFloat = Field(default=0.1, description="learning rate of the signal, which begins at its origin")
 
 
@@ -53,8 +83,8 @@ class EvaluateConfig(Config):
     sources: tuple[PositiveInt, ...] = Field(
         default=(1, 2, 4, 8), min_length=1, description="numbers of views that are encoded"
     )
-    targets: PositiveInt = Field(default=4, description="held-out views of each object")
-    objects: Annotated[int, Field(ge=2)] = Field(default=60, description="held-out objects, at most")
+    targets: PositiveInt = Field(default=2, description="held-out views of each object")
+    objects: Annotated[int, Field(ge=2)] = Field(default=24, description="held-out objects, at most")
     fit: FitConfig = Field(default=FitConfig(), description="fitting each object, the bound")
     views_at_once: PositiveInt = Field(default=16, description="views that are encoded together")
     intervals: PositiveInt = Field(default=1000, description="resamples of the bootstrap, over objects")
@@ -70,13 +100,12 @@ def _model(samples: int, **representation: Any) -> dict[str, Any]:
     return representation | {"renderer": renderer}
 
 
-class PlenopticEncodingConfig(TaskConfig):
-    """Encode views of objects by gradients at an origin, decode, and look from elsewhere; no network in between."""
+class ExperimentConfig(TaskConfig):
+    """What the experiments have in common."""
 
-    task: str = Field(default="plenoptic_encoding", description="name of the task")
     train: TrainConfig = Field(default=TrainConfig(), description="the training of every method, on the same batches")
     optimizer: OptimizerConfig = Field(
-        default=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), warmup_nimg=80, decay="cosine"),
+        default=OptimizerConfig(lr=1e-2, betas=(0.9, 0.99), warmup_nimg=40, decay="cosine"),
         description="optimiser of every method",
     )
     dataset: ComponentConfig = component(
@@ -85,15 +114,15 @@ class PlenopticEncodingConfig(TaskConfig):
     forward_model: ComponentConfig = component(
         "forward-model",
         "voxels",
-        params=_model(20, resolution=24, channels=12),
+        params=_model(16, resolution=16, channels=12),
         description="the representation, its decoder and its renderer",
     )
     steps: tuple[Steps, ...] = Field(
         default=(1, 2, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
     )
-    gain: PositiveFloat = Field(default=1.0, description="the gain that each gradient step begins with")
-    detached: bool = Field(
-        default=False, description="train each number of steps also without differentiating the encoding, to compare"
+    gain: PositiveFloat = Field(
+        default=3.0,
+        description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
     )
     draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
@@ -103,6 +132,38 @@ class PlenopticEncodingConfig(TaskConfig):
         if len(set(self.steps)) < len(self.steps):
             raise ValueError(f"steps={list(self.steps)}: expected different numbers")
         return self
+
+
+class PlenopticEncodingConfig(ExperimentConfig):
+    """Encode views of objects by gradients at an origin, decode, and look from elsewhere; no network in between."""
+
+    task: str = Field(default="plenoptic_encoding", description="name of the task")
+    detached: bool = Field(
+        default=False, description="train each number of steps also without differentiating the encoding, to compare"
+    )
+
+
+class SparseViewReconstructionConfig(ExperimentConfig):
+    """Encode views of objects into triplanes, improve these by a transformer, decode, and look from elsewhere."""
+
+    task: str = Field(default="sparse_view_reconstruction", description="name of the task")
+    forward_model: ComponentConfig = component(
+        "forward-model",
+        "triplane",
+        params=_model(16, resolution=32, channels=12),
+        description="a triplane, its decoder and its renderer",
+    )
+    steps: tuple[Steps, ...] = Field(
+        default=(1, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), warmup_nimg=80, decay="cosine"),
+        description="optimiser of every method, with its transformer",
+    )
+    network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
+    compare_unpatching: bool = Field(
+        default=True, description="train the most steps with the other un-patching too, to compare"
+    )
 
 
 class SampleConfig(Config):
@@ -116,15 +177,25 @@ class SampleConfig(Config):
     out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples")
 
 
+class ReconstructionSampleConfig(SampleConfig):
+    """What `goembed sample` of a reconstruction can be told."""
+
+    task: str = Field(default="sparse_view_reconstruction", description="name of the task")
+
+
 def _preset(images: int, **settings: Any) -> dict[str, Any]:
-    train = {"images": images, "batch_size": 4, "ema_halflife_nimg": 80, "log_every_nimg": 80,
+    train = {"images": images, "batch_size": 2, "ema_halflife_nimg": 40, "log_every_nimg": 40,
              "checkpoint_every_nimg": 400, "mixed_precision": "no"}  # fmt: skip
     return {"train": train} | settings
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(2000),
-    "triplane": _preset(2000, forward_model={"name": "triplane", **_model(20, resolution=32, channels=16)}),
-    "factored": _preset(2000, forward_model={"name": "factored", **_model(20, resolution=32, channels=8)}),
-    "siren": _preset(2000, forward_model={"name": "siren", **_model(20, hidden_size=32, depth=2, channels=16)}),
+    "quick": _preset(600),
+    "triplane": _preset(600, forward_model={"name": "triplane", **_model(16, resolution=32, channels=12)}),
+    "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
+    "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
+}
+
+RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": _preset(600),
 }

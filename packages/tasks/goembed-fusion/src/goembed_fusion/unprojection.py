@@ -22,7 +22,7 @@ MOMENTS = 6  # mean and variance of red, green and blue
 
 
 class Unprojection(nn.Module):
-    """`ζ = A · (mean_v o_v(π_v x), var_v o_v(π_v x)) / rms + b`, at the cells `x` of a grid, of the views that see it.
+    """`ζ = A · gain (mean_v o_v(π_v x), var_v o_v(π_v x)) / rms + b`, at each cell `x` of a grid, of views that see it.
 
     A plane has the mean over the axis that it lacks, a line over the two that it lacks.  The moments are scaled as an
     encoding's gradients are: by their root mean square in the first batch of training, which is stored; `A` and `b` are
@@ -30,11 +30,12 @@ class Unprojection(nn.Module):
 
     **Arguments:**
     - `forward_model`: whose signals are made; trained and saved with the encoder.
+    - `gain`: root mean square of the scaled moments.
 
     **Raises:** UserError for a representation without grids.
     """
 
-    def __init__(self, forward_model: SceneModel):
+    def __init__(self, forward_model: SceneModel, gain: float = 1.0):
         super().__init__()
         representation = forward_model.decode.representation
         if not isinstance(representation, Voxels | Triplane | Factored):
@@ -43,7 +44,7 @@ class Unprojection(nn.Module):
                 f"grids, whose cells are places (voxels, triplane or factored)"
             )
         self.forward_model = forward_model
-        self.representation = representation
+        self.representation, self.gain = representation, gain
         self.channels = nn.Linear(MOMENTS, representation.config.channels)
         self.register_buffer("rms", torch.ones(MOMENTS))
         self.register_buffer("measured", torch.zeros((), dtype=torch.bool))
@@ -61,7 +62,7 @@ class Unprojection(nn.Module):
             square = moments.detach().square().sum((0, 2, 3, 4)) / seen.sum()
             self.rms.copy_(square.sqrt().clamp(min=1e-3))
             self.measured.fill_(True)
-        volume = moments / self.rms.clone()[:, None, None, None]
+        volume = self.gain * moments / self.rms.clone()[:, None, None, None]
         return self._gathered(volume, seen.to(volume.dtype))
 
     def signal(self, observations: Observations) -> Tensor | Factors:
@@ -147,4 +148,4 @@ def from_config(config: UnprojectionConfig) -> Unprojection:
             f"forward_model={config.forward_model.name} has no cells that are places: unprojection needs voxels, "
             f"triplane or factored"
         )
-    return Unprojection(config.forward_model.build())
+    return Unprojection(config.forward_model.build(), config.gain)

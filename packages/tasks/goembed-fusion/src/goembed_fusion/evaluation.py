@@ -15,10 +15,12 @@ from goembed_core.protocols import Observations
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from goembed_fusion.checkerboard import checkerboard_energy
 from goembed_fusion.config import EvaluateConfig
-from goembed_fusion.encoding.fitting import fit
-from goembed_fusion.encoding.model import Model, embed, name_of
+from goembed_fusion.fitting import fit
+from goembed_fusion.methods import Model, embed, name_of
 from goembed_fusion.scenes import HeldOut, Scenes, fixed_list
+from goembed_fusion.transformer import PlaneTransformer
 
 SEED = 0  # of the bootstrap
 FITTED = "fit_same_views"
@@ -33,6 +35,7 @@ class Evaluation(NamedTuple):
     held_out: HeldOut
     scores: dict[str, Scores]
     differences: dict[str, Scores]
+    patterns: dict[str, Float[Tensor, " objects"]]  # of each transformer, the checkerboard of its planes
     seconds: dict[str, float]
 
 
@@ -56,7 +59,9 @@ def evaluate(config: EvaluateConfig, model: Model, scenes: Scenes, device: torch
         first = judge.everything[: config.fit.objects]
         measured(FITTED, lambda: judge.decoded(lambda o: fit(config.fit, decoder, o), decoder, first))
     differences = paired(model, scores)
-    return Evaluation(_results(config, model, scores, differences, judge), judge.held_out, scores, differences, seconds)
+    patterns = judge.patterns(model)
+    results = _results(config, model, scores, differences, patterns)
+    return Evaluation(results, judge.held_out, scores, differences, patterns, seconds)
 
 
 class Judge:
@@ -83,6 +88,17 @@ class Judge:
         """A guess that knows no cameras: one image for all held-out views."""
         return self._scores(self.everything, lambda sources, targets: guess(sources).expand_as(targets.values))
 
+    def patterns(self, model: Model) -> dict[str, Float[Tensor, " objects"]]:
+        """The checkerboard of the planes that each transformer makes of as many views as the report shows."""
+        count, found = shown_sources(self.config), {}
+        for name, method in model.methods.items():
+            if not isinstance(method, PlaneTransformer):
+                continue
+            parts = self.everything.split(max(1, self.config.views_at_once // count))
+            planes = torch.cat([embed(method, self.sources(part, count)).cpu() for part in parts])
+            found[name] = checkerboard_energy(planes, method.config.patch_size).float()
+        return found
+
     def _scores(self, rows: Int[Tensor, " n"], predict: Callable[[Observations, Observations], Tensor]) -> Scores:
         scores: Scores = {}
         with ProgressLine("evaluate", len(rows) * len(self.config.sources), unit="objects") as line:
@@ -98,6 +114,11 @@ class Judge:
         return scores
 
 
+def shown_sources(config: EvaluateConfig) -> int:
+    """How many views are encoded where one number has to do: four, or the most there are."""
+    return min(4, max(config.sources))
+
+
 def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
     """Differences in dB of two methods on the same objects, by what `metrics.json` calls them."""
     steps, best = sorted(model.facts["steps"]), model.best
@@ -109,8 +130,9 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
     if steps[0] == 1 and best != name_of(1):
         pairs["over_one_step"] = (best, name_of(1))
     for count in steps:
-        if name_of(count, detached=True) in scores:
-            pairs[f"over_detached_steps{count}"] = (name_of(count), name_of(count, detached=True))
+        for kind in ("detached", "linear", "overlapping"):
+            if name_of(count, kind) in scores:
+                pairs[f"over_{kind}_steps{count}"] = (name_of(count), name_of(count, kind))
     if FITTED in scores:
         pairs["gap_to_fitting"] = (FITTED, best)
     found: dict[str, Scores] = {}
@@ -121,7 +143,11 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
 
 
 def _results(
-    config: EvaluateConfig, model: Model, scores: dict[str, Scores], differences: dict[str, Scores], judge: Judge
+    config: EvaluateConfig,
+    model: Model,
+    scores: dict[str, Scores],
+    differences: dict[str, Scores],
+    patterns: dict[str, Tensor],
 ) -> Results:
     def figure(values: Tensor, higher_is_better: bool | None, note: str) -> MetricValue:
         if len(values) < 2:
@@ -141,10 +167,22 @@ def _results(
         gap = name == "gap_to_fitting"
         note = "dB, fitting less encoding, of the objects that were fitted" if gap else "dB, of the same objects"
         metrics |= {f"{name}_k{count}": figure(values, not gap, note) for count, values in each.items()}
+    if patterns:
+        note = f"energy at the patches' frequency over that around it, {shown_sources(config)} sources; 1: no pattern"
+        metrics["checkerboard_energy"] = figure(patterns[model.best], False, note)
+        metrics |= {f"checkerboard_energy_{name}": figure(each, False, note) for name, each in patterns.items()}
     called = {"one_step": name_of(1)} if name_of(1) in scores and model.best != name_of(1) else {}
     called |= {name: name for name in ("unprojection", "mean_image", "white", FITTED) if name in scores}
+    called |= {
+        f"{kind}_unpatching": name_of(max(model.facts["steps"]), kind)
+        for kind in ("linear", "overlapping")
+        if name_of(max(model.facts["steps"]), kind) in scores
+    }
     baselines = {
         name: {f"psnr_k{count}": values.mean().item() for count, values in scores[method].items()}
         for name, method in called.items()
     }
-    return Results("plenoptic_encoding", model.facts["images_seen"], metrics, baselines)
+    for name, method in called.items():
+        if method in patterns:
+            baselines[name]["checkerboard_energy"] = patterns[method].mean().item()
+    return Results(model.facts["task"], model.facts["images_seen"], metrics, baselines)

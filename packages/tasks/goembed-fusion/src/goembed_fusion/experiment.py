@@ -1,13 +1,11 @@
-"""`task=plenoptic_encoding`: train every method on the same batches, and judge all on one fixed list."""
+"""What both tasks do: train every method on the same batches, and judge all on one fixed list."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import torch
 from goembed_core.diffusion import Terms, squared_error
-from goembed_core.errors import UserError
 from goembed_core.metrics.results import Results
 from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
@@ -15,20 +13,22 @@ from goembed_core.report.builder import Report
 from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Trainer
 
-from goembed_fusion.config import PlenopticEncodingConfig, SampleConfig
-from goembed_fusion.encoding import model as models
-from goembed_fusion.encoding.evaluation import Evaluation, Judge, evaluate
-from goembed_fusion.encoding.model import Model, embed
-from goembed_fusion.encoding.pictures import compose
-from goembed_fusion.encoding.sampling import sample
+from goembed_fusion import methods as models
+from goembed_fusion.config import ExperimentConfig
+from goembed_fusion.evaluation import Evaluation, Judge, evaluate
+from goembed_fusion.methods import Model, embed
+from goembed_fusion.pictures import compose
 from goembed_fusion.scenes import Drawn, Scenes, draw, load, require_views
 
 
-class PlenopticEncoding:
-    """Encode views of objects, decode, and look from elsewhere; beside unprojection, trained as long."""
+class Experiment:
+    """Methods that make signals of views, compared.
 
-    def __init__(self, config: PlenopticEncodingConfig):
-        self.config = config
+    **Raises:** ConfigError for a dataset without enough objects or views.
+    """
+
+    def __init__(self, config: ExperimentConfig, title: str):
+        self.config, self.title = config, title
         self.test = load(config.dataset, "test")
         needed = max(config.evaluate.sources) + config.evaluate.targets
         require_views(self.test, needed, "evaluate.sources and evaluate.targets")
@@ -57,17 +57,10 @@ class PlenopticEncoding:
     def evaluate(self, run: Run) -> Results:
         """Judge the run's model on objects and views that it has not seen, and write the report."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = models.load(run.model, device)
+        model = models.load(run.model, self.config.task, device)
         found = evaluate(self.config.evaluate, model, self.test, device)
         self._report(run, model, found, device)
         return found.results
-
-    @staticmethod
-    def sample(run: Run | None, config: SampleConfig) -> Path:
-        """Write a turntable of a held-out object."""
-        if run is None:
-            raise UserError("task=plenoptic_encoding carries no model: give the folder of a run")
-        return sample(run, config)
 
     def _draw(self, _: None, random: ItemRandom) -> Drawn:
         step = random.items[0] // self.config.train.batch_size
@@ -86,7 +79,7 @@ class PlenopticEncoding:
     def _report(self, run: Run, model: Model, found: Evaluation, device: torch.device) -> None:
         config, environment = self.config, json.loads((run.dir / "environment.json").read_text())
         report = Report(
-            "Views encoded without a network",
+            self.title,
             f"{config.forward_model.name}, {found.results.images_seen:,} objects seen by each method",
         )
         report.command(environment["command"])

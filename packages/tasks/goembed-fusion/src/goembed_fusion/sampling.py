@@ -14,20 +14,23 @@ from goembed_core.runs import Run
 from goembed_nerf_renderer.cameras import Camera, look_at, resize_camera, whole_image
 from PIL import Image
 
+from goembed_fusion import methods as models
 from goembed_fusion.config import SampleConfig
-from goembed_fusion.encoding import model as models
-from goembed_fusion.encoding.evaluation import Judge
-from goembed_fusion.encoding.model import embed
+from goembed_fusion.evaluation import Judge
+from goembed_fusion.methods import embed
 from goembed_fusion.scenes import load
 
 FRAMES_PER_SECOND = 12
 
 
 @torch.no_grad()
-def sample(run: Run, config: SampleConfig) -> Path:
+def sample(run: Run | None, config: SampleConfig) -> Path:
     """Write `turntable.gif`, the methods beside each other, and `sources.png`; returns their folder."""
+    if run is None:
+        raise UserError(f"task={config.task} carries no model: give the folder of a run")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, settings = models.load(run.model, device), resolve_run(run.dir).config
+    settings = resolve_run(run.dir).config
+    model = models.load(run.model, settings.task, device)
     judge = Judge(settings.evaluate, load(settings.dataset, "test"), device)
     if config.object >= len(judge.everything):
         raise UserError(f"object={config.object}: the run holds {len(judge.everything)} objects out; give one below")

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goembed_fusion.config import EvaluateConfig
-from goembed_fusion.encoding.evaluation import FITTED, Evaluation, Judge
-from goembed_fusion.encoding.model import Model, embed
+from goembed_fusion.evaluation import FITTED, Evaluation, Judge, shown_sources
+from goembed_fusion.methods import Model, embed
 
+KINDS = {"steps": "", "detached": "\ndetached", "linear": "\nlinear", "overlapping": "\noverlapping"}
 LABELS = {
     "unprojection": "unprojection",
     "mean_image": "mean image",
@@ -23,7 +24,12 @@ LABELS = {
 
 def label(name: str) -> str:
     """What the report calls a method: `3 steps`."""
-    for kind, told in (("steps", ""), ("detached", ", detached")):
+    for kind, told in (
+        ("steps", ""),
+        ("detached", "\ndetached"),
+        ("linear", "\nlinear"),
+        ("overlapping", "\noverlapping"),
+    ):
         if name.startswith(kind):
             count = name.removeprefix(kind)
             return f"{count} step{'' if count == '1' else 's'}{told}"
@@ -43,7 +49,7 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows)
     lines = {label(n): [s[count].mean().item() for count in counts] for n, s in found.scores.items() if n != FITTED}
     report.figure(line_plot(counts, lines, "source views", "PSNR, dB"), "More views, and more steps")
-    count = min(4, max(counts))
+    count = shown_sources(config)
     rows_shown = judge.everything[: config.pictures]
     sources, targets = judge.sources(rows_shown, count), judge.targets(rows_shown)
     shown = [sources.values, targets.values[:, :1]]
@@ -71,6 +77,10 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
             report.figure(
                 heatmap_grid(lengths[:4].cpu(), names[:4], ("xy", "xz", "yz"), "length of the feature"), title
             )
+    if found.patterns:
+        rows = [[label(name), each.mean().item()] for name, each in found.patterns.items()]
+        caption = "Energy of the planes at the patches' frequency over that around it; 1 where nothing repeats."
+        report.table(["method", "checkerboard"], rows, caption)
 
 
 def planes_of(representation: Triplane | Voxels, signal: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 r r"]:

@@ -1,1 +1,0 @@
-"""`task=plenoptic_encoding`."""
