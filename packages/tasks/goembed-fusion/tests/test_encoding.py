@@ -10,6 +10,7 @@ from goembed_core import cli
 from goembed_core.config import ComponentConfig
 from goembed_core.config.resolve import resolve_run
 from goembed_core.randomness import ItemRandom
+from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
 from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
 from goembed_fusion.evaluation import Judge
@@ -125,6 +126,16 @@ def test_more_steps_of_fitting_come_nearer(run, scenes):
     assert errors[1] < 0.7 * errors[0]
 
 
+def test_more_views_than_were_trained_on_make_no_larger_an_encoding(run, scenes):
+    """Every view twice gives what each gives once, where the once were as many as training had at most."""
+    method = models.load(run / "model", TASK).methods["steps1"]
+    judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
+    once = judge.sources(judge.everything, 3)
+    twice = tree_map(lambda leaf: torch.cat([leaf, leaf], 1), once)
+    torch.testing.assert_close(embed(method, twice, 3), embed(method, once, 3))
+    torch.testing.assert_close(embed(method, twice, 6), 2 * embed(method, once, 3))
+
+
 def test_methods_begin_with_the_same_decoder(run):
     config = resolve_run(run).config
     methods = models.build(config)
@@ -140,8 +151,8 @@ def test_a_loaded_method_encodes_as_it_did(run, scenes, tmp_path):
     again = models.load(tmp_path / "again", TASK)
     judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
     sources = judge.sources(judge.everything, 3)
-    for name, method in model.methods.items():
-        assert torch.equal(embed(method, sources), embed(again.methods[name], sources))
+    for name in model.methods:
+        assert torch.equal(model.embed(name, sources), again.embed(name, sources))
 
 
 def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):

@@ -18,7 +18,7 @@ from torch import Tensor
 from goembed_fusion.checkerboard import checkerboard_energy
 from goembed_fusion.config import EvaluateConfig
 from goembed_fusion.fitting import fit
-from goembed_fusion.methods import Model, embed, name_of
+from goembed_fusion.methods import Model, name_of
 from goembed_fusion.scenes import HeldOut, Scenes, fixed_list
 from goembed_fusion.transformer import PlaneTransformer
 
@@ -51,7 +51,10 @@ def evaluate(config: EvaluateConfig, model: Model, scenes: Scenes, device: torch
         seconds[name] = time.monotonic() - began
 
     for name, method in model.methods.items():
-        measured(name, lambda m=method: judge.decoded(lambda o: embed(m, o), m.forward_model, judge.everything))
+        measured(
+            name,
+            lambda n=name, m=method: judge.decoded(lambda o: model.embed(n, o), m.forward_model, judge.everything),
+        )
     measured("mean_image", lambda: judge.shown(lambda o: o.values.mean(1, keepdim=True)))
     measured("white", lambda: judge.shown(lambda o: torch.ones_like(o.values[:, :1])))
     if config.fit.objects:
@@ -95,7 +98,7 @@ class Judge:
             if not isinstance(method, PlaneTransformer):
                 continue
             parts = self.everything.split(max(1, self.config.views_at_once // count))
-            planes = torch.cat([embed(method, self.sources(part, count)).cpu() for part in parts])
+            planes = torch.cat([model.embed(name, self.sources(part, count)).cpu() for part in parts])
             found[name] = checkerboard_energy(planes, method.config.patch_size).float()
         return found
 

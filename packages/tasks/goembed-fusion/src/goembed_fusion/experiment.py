@@ -16,7 +16,7 @@ from goembed_core.trainer import Phase, Plan, Player, Trainer
 from goembed_fusion import methods as models
 from goembed_fusion.config import ExperimentConfig
 from goembed_fusion.evaluation import Evaluation, Judge, evaluate
-from goembed_fusion.methods import Model, embed
+from goembed_fusion.methods import Model, embed_some
 from goembed_fusion.pictures import compose
 from goembed_fusion.scenes import Drawn, Scenes, draw, load, require_views
 
@@ -70,7 +70,7 @@ class Experiment:
     def _losses(self, name: str):
         def losses(drawn: Drawn, random: ItemRandom) -> Terms:
             method = self.methods[name]
-            signal = embed(method, drawn.sources, self.config.draw.source_rays, random.stream("rays"))
+            signal = embed_some(method, drawn.sources, self.config.draw.source_rays, random.stream("rays"))
             estimate = method.forward_model(signal, drawn.targets.params)
             return Terms({"squared_error": squared_error(estimate, drawn.targets.values).mean()})
 

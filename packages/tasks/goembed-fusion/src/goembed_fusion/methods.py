@@ -43,6 +43,10 @@ class Model(NamedTuple):
         """The encoding of the most steps."""
         return name_of(max(self.facts["steps"]))
 
+    def embed(self, name: str, sources: Observations) -> Any:
+        """The signal that one of the methods makes of whole images."""
+        return embed(self.methods[name], sources, self.facts["most_sources"])
+
 
 def name_of(steps: int, kind: str = "steps") -> str:
     """What an encoding is called: `steps3`; `detached3`; `linear3` and `overlapping3`, of the other un-patching."""
@@ -73,8 +77,22 @@ def build(config: ExperimentConfig) -> dict[str, Method]:
     return {name: _build(config.train.seed, encoder) for name, encoder in encoders_of(config).items()}
 
 
-def embed(method: Method, sources: Observations, rays: int | None = None, random: ItemRandom | None = None) -> Any:
+def embed(method: Method, sources: Observations, most: int) -> Any:
     """The signal that a method makes of whole images.
+
+    **Arguments:**
+    - `most`: views that were encoded together in training.  An encoding is a sum over views: of more, each weighs
+      `most` over their number, so that it is no larger than what its decoder has learned.
+    """
+    encoder = method.encoder if isinstance(method, PlaneTransformer) else method
+    views = sources.values.shape[1]
+    if isinstance(encoder, Unprojection) or views <= most:
+        return method.signal(sources)
+    return method.signal(sources, mask=sources.values.new_full(sources.values.shape[:2], most / views))
+
+
+def embed_some(method: Method, sources: Observations, rays: int | None, random: ItemRandom) -> Any:
+    """The same in training.
 
     **Arguments:**
     - `rays`: pixels of each view that a gradient step after the first looks at, drawn by `random`; None for all.  The
@@ -97,7 +115,8 @@ def save(directory: Path, config: ExperimentConfig, methods: dict[str, Method], 
         name: Part("encoder", encoder.name, encoder.settings, methods[name])
         for name, encoder in encoders_of(config).items()
     }
-    save_pretrained(directory, parts, {"task": config.task, "steps": list(config.steps), **facts})
+    about = {"task": config.task, "steps": list(config.steps), "most_sources": config.draw.sources[1]}
+    save_pretrained(directory, parts, about | facts)
 
 
 def load(directory: Path, task: str, device: torch.device | str = "cpu") -> Model:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from goembed_fusion.config import EvaluateConfig
 from goembed_fusion.evaluation import FITTED, Evaluation, Judge, shown_sources
-from goembed_fusion.methods import Model, embed
+from goembed_fusion.methods import Model
 
 KINDS = {"steps": "", "detached": "\ndetached", "linear": "\nlinear", "overlapping": "\noverlapping"}
 LABELS = {
@@ -47,7 +47,7 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     )
     rows = [[label(name), *(scores[count].mean().item() for count in counts)] for name, scores in found.scores.items()]
     report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows)
-    lines = {label(n): [s[count].mean().item() for count in counts] for n, s in found.scores.items() if n != FITTED}
+    lines = {label(name): [found.scores[name][count].mean().item() for count in counts] for name in model.methods}
     report.figure(line_plot(counts, lines, "source views", "PSNR, dB"), "More views, and more steps")
     count = shown_sources(config)
     rows_shown = judge.everything[: config.pictures]
@@ -60,7 +60,7 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     )
     signals = {}
     for name, method in model.methods.items():
-        signals[name] = embed(method, sources)
+        signals[name] = model.embed(name, sources)
         shown.append(method.forward_model(signals[name], first))
     report.section(
         "Held-out objects",

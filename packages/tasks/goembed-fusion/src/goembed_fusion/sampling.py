@@ -17,7 +17,6 @@ from PIL import Image
 from goembed_fusion import methods as models
 from goembed_fusion.config import SampleConfig
 from goembed_fusion.evaluation import Judge
-from goembed_fusion.methods import embed
 from goembed_fusion.scenes import load
 
 FRAMES_PER_SECOND = 12
@@ -43,7 +42,7 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
     camera = around(sources, config.frames)
     size = sources.values.shape[-1]
     camera = resize_camera(camera, config.size / size, config.size / size)
-    signals = {name: embed(method, sources) for name, method in model.methods.items()}
+    signals = {name: model.embed(name, sources) for name in model.methods}
     frames = []
     for number in range(config.frames):
         params = whole_image(Camera(*(leaf[:, number : number + 1] for leaf in camera)), config.size, config.size)
