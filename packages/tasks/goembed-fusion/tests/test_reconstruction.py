@@ -34,7 +34,7 @@ def test_a_run_ends_with_figures_and_a_report(run):
     names = results["metrics"].keys()
     assert {"psnr_k3", "over_unprojection_k3", "over_one_step_k3", "over_linear_steps2_k3"} <= names
     methods = ("steps1", "steps2", "linear2", "unprojection")
-    assert {f"checkerboard_energy_{name}" for name in methods} <= names
+    assert {f"checkerboard_energy_{kind}{name}" for name in methods for kind in ("", "added_")} <= names
     assert results["baselines"].keys() == {"one_step", "unprojection", "mean_image", "white", "linear_unpatching"}
     assert (
         results["baselines"]["linear_unpatching"]["checkerboard_energy"]

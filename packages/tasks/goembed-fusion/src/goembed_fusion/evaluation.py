@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from goembed_core.metrics.bootstrap import bootstrap_interval
+from goembed_core.metrics.bootstrap import bootstrap_interval, mean, median
 from goembed_core.metrics.images import psnr
 from goembed_core.metrics.results import MetricValue, Results
 from goembed_core.progress import ProgressLine
@@ -18,7 +18,7 @@ from torch import Tensor
 from goembed_fusion.checkerboard import checkerboard_energy
 from goembed_fusion.config import EvaluateConfig
 from goembed_fusion.fitting import fit
-from goembed_fusion.methods import Model, name_of
+from goembed_fusion.methods import Model, embed, name_of
 from goembed_fusion.scenes import HeldOut, Scenes, fixed_list
 from goembed_fusion.transformer import PlaneTransformer
 
@@ -35,7 +35,7 @@ class Evaluation(NamedTuple):
     held_out: HeldOut
     scores: dict[str, Scores]
     differences: dict[str, Scores]
-    patterns: dict[str, Float[Tensor, " objects"]]  # of each transformer, the checkerboard of its planes
+    patterns: dict[str, Float[Tensor, " objects"]]  # checkerboards: of each transformer's planes, and of what it adds
     seconds: dict[str, float]
 
 
@@ -92,14 +92,19 @@ class Judge:
         return self._scores(self.everything, lambda sources, targets: guess(sources).expand_as(targets.values))
 
     def patterns(self, model: Model) -> dict[str, Float[Tensor, " objects"]]:
-        """The checkerboard of the planes that each transformer makes of as many views as the report shows."""
+        """The checkerboard of the planes of each transformer, and of what it adds to those that it is given."""
         count, found = shown_sources(self.config), {}
         for name, method in model.methods.items():
             if not isinstance(method, PlaneTransformer):
                 continue
-            parts = self.everything.split(max(1, self.config.views_at_once // count))
-            planes = torch.cat([model.embed(name, self.sources(part, count)).cpu() for part in parts])
-            found[name] = checkerboard_energy(planes, method.config.patch_size).float()
+            given = [
+                embed(method.encoder, self.sources(part, count), model.facts["most_sources"])
+                for part in self.everything.split(max(1, self.config.views_at_once // count))
+            ]
+            planes = [method.refine(part) for part in given]
+            added = [made - part for made, part in zip(planes, given, strict=True)]
+            for called, parts in ((name, planes), (f"added_{name}", added)):
+                found[called] = checkerboard_energy(torch.cat(parts).cpu(), method.config.patch_size).float()
         return found
 
     def _scores(self, rows: Int[Tensor, " n"], predict: Callable[[Observations, Observations], Tensor]) -> Scores:
@@ -152,12 +157,15 @@ def _results(
     differences: dict[str, Scores],
     patterns: dict[str, Tensor],
 ) -> Results:
-    def figure(values: Tensor, higher_is_better: bool | None, note: str) -> MetricValue:
+    def figure(
+        values: Tensor, higher_is_better: bool, note: str, statistic: Callable[[Tensor], Tensor] = mean
+    ) -> MetricValue:
+        value = statistic(values.double()).item()
         if len(values) < 2:
-            return MetricValue(values.mean().item(), higher_is_better, len(values), note)
+            return MetricValue(value, higher_is_better, len(values), note)
         generator = torch.Generator().manual_seed(SEED)
-        interval = bootstrap_interval(values, n=config.intervals, generator=generator)
-        return MetricValue(values.mean().item(), higher_is_better, len(values), note, tuple(interval))
+        interval = bootstrap_interval(values, statistic, n=config.intervals, generator=generator)
+        return MetricValue(value, higher_is_better, len(values), note, tuple(interval))
 
     views = f"{config.targets} held-out views of each held-out object"
     metrics = {
@@ -171,9 +179,9 @@ def _results(
         note = "dB, fitting less encoding, of the objects that were fitted" if gap else "dB, of the same objects"
         metrics |= {f"{name}_k{count}": figure(values, not gap, note) for count, values in each.items()}
     if patterns:
-        note = f"energy at the patches' frequency over that around it, {shown_sources(config)} sources; 1: no pattern"
-        metrics["checkerboard_energy"] = figure(patterns[model.best], False, note)
-        metrics |= {f"checkerboard_energy_{name}": figure(each, False, note) for name, each in patterns.items()}
+        note = f"median energy at the patches' frequency over that around it, {shown_sources(config)} sources; 1: none"
+        metrics["checkerboard_energy"] = figure(patterns[model.best], False, note, median)
+        metrics |= {f"checkerboard_energy_{name}": figure(each, False, note, median) for name, each in patterns.items()}
     called = {"one_step": name_of(1)} if name_of(1) in scores and model.best != name_of(1) else {}
     called |= {name: name for name in ("unprojection", "mean_image", "white", FITTED) if name in scores}
     called |= {
@@ -187,5 +195,5 @@ def _results(
     }
     for name, method in called.items():
         if method in patterns:
-            baselines[name]["checkerboard_energy"] = patterns[method].mean().item()
+            baselines[name]["checkerboard_energy"] = median(patterns[method].double()).item()
     return Results(model.facts["task"], model.facts["images_seen"], metrics, baselines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from goembed_core.metrics.bootstrap import median
 from goembed_core.report.builder import Report
 from goembed_core.report.figures import heatmap_grid, image_grid, line_plot
 from goembed_triplane.grids import Triplane, Voxels
@@ -78,9 +79,14 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
                 heatmap_grid(lengths[:4].cpu(), names[:4], ("xy", "xz", "yz"), "length of the feature"), title
             )
     if found.patterns:
-        rows = [[label(name), each.mean().item()] for name, each in found.patterns.items()]
-        caption = "Energy of the planes at the patches' frequency over that around it; 1 where nothing repeats."
-        report.table(["method", "checkerboard"], rows, caption)
+        rows = [
+            [label(name), *(median(found.patterns[kind + name].double()).item() for kind in ("", "added_"))]
+            for name in model.methods
+        ]
+        caption = (
+            "Energy at the patches' frequency over that around it, median of objects; 1 where nothing repeats."
+        )
+        report.table(["method", "its planes", "what it adds to those it is given"], rows, caption)
 
 
 def planes_of(representation: Triplane | Voxels, signal: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch 3 r r"]:
