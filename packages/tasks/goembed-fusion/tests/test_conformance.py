@@ -37,13 +37,18 @@ def transformer(encoder, unpatch):
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # at first it adds nothing
-        for weights in network.network.parameters():
+        for weights in [*network.network.parameters(), *(network.mix or network.network).parameters()]:
             weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
     return network
 
 
-@parametrize_encoder(lambda: transformer("goembed", "overlapping"))
+@parametrize_encoder(lambda: transformer("goembed", "convolutional"))
 def test_a_transformer_behind_gradients_conforms(check):
+    check()
+
+
+@parametrize_encoder(lambda: transformer("goembed", "overlapping"))
+def test_a_transformer_whose_patches_overlap_conforms(check):
     check()
 
 

@@ -71,7 +71,20 @@ def test_the_same_patch_everywhere_leaves_less_of_a_seam_when_it_overlaps():
     assert over[:, inner].diff(dim=1).abs().max() < 0.5 * beside.diff(dim=1).abs().max()
 
 
-@pytest.mark.parametrize("unpatch", ["overlapping", "linear"])
+def test_equal_tokens_leave_a_pattern_unless_they_are_interpolated():
+    """What tokens add to planes that are the same everywhere."""
+    planes, found = torch.ones(1, 3, 2, 16, 16), {}
+    for unpatch in ("convolutional", "linear"):
+        network = transformer(unpatch=unpatch).eval()
+        with torch.no_grad():
+            for weights in network.parameters():
+                weights.normal_(std=0.2, generator=torch.Generator().manual_seed(0))
+            network.network.positions.zero_()
+        found[unpatch] = (network.refine(planes) - planes).std(dim=(-2, -1)).max().item()
+    assert found["convolutional"] < 1e-5 < 1e-2 < found["linear"]
+
+
+@pytest.mark.parametrize("unpatch", ["convolutional", "overlapping", "linear"])
 def test_at_first_it_gives_what_the_encoder_gives(unpatch):
     network = transformer(unpatch=unpatch).eval()
     observations, _ = network.example(2, torch.Generator().manual_seed(0))
@@ -79,11 +92,12 @@ def test_at_first_it_gives_what_the_encoder_gives(unpatch):
     assert torch.equal(network.signal(observations), network.encoder.signal(observations))
 
 
-@pytest.mark.parametrize("unpatch", ["overlapping", "linear"])
+@pytest.mark.parametrize("unpatch", ["convolutional", "overlapping", "linear"])
 def test_planes_differ_where_their_tokens_do(unpatch):
     network = transformer(unpatch=unpatch).eval()
     with torch.no_grad():
-        network.network.head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
+        last = network.mix.last if unpatch == "convolutional" else network.network.head.linear
+        last.weight.normal_(generator=torch.Generator().manual_seed(0))
     found = network.refine(noise(1, 3, 2, 16, 16)) - noise(1, 3, 2, 16, 16)
     assert found.shape == (1, 3, 2, 16, 16) and found.std() > 0
 

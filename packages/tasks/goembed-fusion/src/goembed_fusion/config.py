@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+Unpatch = Literal["convolutional", "overlapping", "linear"]
 Steps = Annotated[int, Field(ge=1, le=10)]
 
 
@@ -27,10 +28,10 @@ class NetworkConfig(Config):
     hidden_size: PositiveInt = Field(default=96, description="numbers in a token; a multiple of 4 and of num_heads")
     depth: PositiveInt = Field(default=3, description="blocks")
     num_heads: PositiveInt = Field(default=4, description="attention heads per block")
-    unpatch: Literal["overlapping", "linear"] = Field(
-        default="overlapping",
-        description="a token becomes a patch twice as wide that fades out over its neighbours; or just its own patch, "
-        "as DiT has it, which leaves a checkerboard",
+    unpatch: Unpatch = Field(
+        default="convolutional",
+        description="what tokens become: convolutional, smooth features that convolutions mix with the planes given; "
+        "overlapping, patches twice as wide that fade out over their neighbours; linear, patches side by side, as DiT",
     )
 
     @model_validator(mode="after")
@@ -161,8 +162,8 @@ class SparseViewReconstructionConfig(ExperimentConfig):
         description="optimiser of every method, with its transformer",
     )
     network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
-    compare_unpatching: bool = Field(
-        default=True, description="train the most steps with the other un-patching too, to compare"
+    compare_unpatching: tuple[Unpatch, ...] = Field(
+        default=("linear",), description="train the most steps with these other un-patchings too, to compare"
     )
 
 

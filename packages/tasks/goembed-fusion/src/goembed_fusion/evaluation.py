@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from goembed_core.metrics.bootstrap import bootstrap_interval, mean, median
@@ -16,13 +16,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from goembed_fusion.checkerboard import checkerboard_energy
-from goembed_fusion.config import EvaluateConfig
+from goembed_fusion.config import EvaluateConfig, Unpatch
 from goembed_fusion.fitting import fit
 from goembed_fusion.methods import Model, embed, name_of
 from goembed_fusion.scenes import HeldOut, Scenes, fixed_list
 from goembed_fusion.transformer import PlaneTransformer
 
 SEED = 0  # of the bootstrap
+UNPATCH = get_args(Unpatch)
 FITTED = "fit_same_views"
 
 Scores = dict[int, Float[Tensor, " objects"]]  # by the number of sources: PSNR of each object, the mean of its views
@@ -138,7 +139,7 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
     if steps[0] == 1 and best != name_of(1):
         pairs["over_one_step"] = (best, name_of(1))
     for count in steps:
-        for kind in ("detached", "linear", "overlapping"):
+        for kind in ("detached", *UNPATCH):
             if name_of(count, kind) in scores:
                 pairs[f"over_{kind}_steps{count}"] = (name_of(count), name_of(count, kind))
     if FITTED in scores:
@@ -186,7 +187,7 @@ def _results(
     called |= {name: name for name in ("unprojection", "mean_image", "white", FITTED) if name in scores}
     called |= {
         f"{kind}_unpatching": name_of(max(model.facts["steps"]), kind)
-        for kind in ("linear", "overlapping")
+        for kind in UNPATCH
         if name_of(max(model.facts["steps"]), kind) in scores
     }
     baselines = {

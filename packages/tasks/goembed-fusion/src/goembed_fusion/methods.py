@@ -49,7 +49,7 @@ class Model(NamedTuple):
 
 
 def name_of(steps: int, kind: str = "steps") -> str:
-    """What an encoding is called: `steps3`; `detached3`; `linear3` and `overlapping3`, of the other un-patching."""
+    """What an encoding is called: `steps3`; `detached3`; `linear3`, of another un-patching."""
     return f"{kind}{steps}"
 
 
@@ -61,10 +61,9 @@ def encoders_of(config: ExperimentConfig) -> Named:
     if isinstance(config, SparseViewReconstructionConfig):
         plain = _encodings(config, detached=False) | _unprojection(config)
         found = {name: _transformed(encoder, config.network) for name, encoder in plain.items()}
-        if config.compare_unpatching:
-            other = "linear" if config.network.unpatch == "overlapping" else "overlapping"
+        most = max(config.steps)
+        for other in config.compare_unpatching:
             network = config.network.model_copy(update={"unpatch": other})
-            most = max(config.steps)
             found[name_of(most, other)] = _transformed(plain[name_of(most)], network)
         return found
     detached = isinstance(config, PlenopticEncodingConfig) and config.detached

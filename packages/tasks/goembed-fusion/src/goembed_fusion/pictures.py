@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goembed_fusion.config import EvaluateConfig
-from goembed_fusion.evaluation import FITTED, Evaluation, Judge, shown_sources
+from goembed_fusion.evaluation import FITTED, UNPATCH, Evaluation, Judge, shown_sources
 from goembed_fusion.methods import Model
 
-KINDS = {"steps": "", "detached": "\ndetached", "linear": "\nlinear", "overlapping": "\noverlapping"}
+KINDS = {"steps": ""} | {kind: f"\n{kind}" for kind in ("detached", *UNPATCH)}
 LABELS = {
     "unprojection": "unprojection",
     "mean_image": "mean image",
@@ -83,9 +83,7 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
             [label(name), *(median(found.patterns[kind + name].double()).item() for kind in ("", "added_"))]
             for name in model.methods
         ]
-        caption = (
-            "Energy at the patches' frequency over that around it, median of objects; 1 where nothing repeats."
-        )
+        caption = "Energy at the patches' frequency over that around it, median of objects; 1 where nothing repeats."
         report.table(["method", "its planes", "what it adds to those it is given"], rows, caption)
 
 

@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 from goembed_fusion.config import PlaneTransformerConfig
 
+SMOOTH = 16  # features of a token in each plane, where they are interpolated
+WIDTH = 32  # of the convolutions
+
 
 class PlaneTransformer(nn.Module):
     """`ζ = ζ_in + unpatch(DiT(patches(ζ_in)))`, `ζ_in` the triplane that an encoder gives, with no noise and no time.
@@ -43,7 +46,8 @@ class PlaneTransformer(nn.Module):
         if side % config.patch_size:
             raise ConfigError(f"patch_size={config.patch_size} does not divide the planes' resolution={side}")
         self.config, self.encoder = config, encoder
-        overlaps = config.unpatch == "overlapping"
+        smooth = config.unpatch == "convolutional"
+        resolution = {"convolutional": side // config.patch_size, "overlapping": 2 * side, "linear": side}
         self.network = DiT(
             DiTConfig(
                 in_channels=3 * channels,
@@ -54,11 +58,13 @@ class PlaneTransformer(nn.Module):
                 depth=config.depth,
                 num_heads=config.num_heads,
                 head="planes",
+                head_std=0.02 if smooth else 0.0,
                 num_planes=3,
-                plane_channels=channels,
-                plane_resolution=2 * side if overlaps else side,
+                plane_channels=SMOOTH if smooth else channels,
+                plane_resolution=resolution[config.unpatch],
             )
         )
+        self.mix = Mix(channels) if smooth else None
         self.conformance = encoder.conformance
 
     @property
@@ -74,7 +80,9 @@ class PlaneTransformer(nn.Module):
         """What the network makes of encoded planes; differentiable in them."""
         time = torch.zeros(len(planes), device=planes.device)
         added = self.network(planes.flatten(1, 2), time)
-        if self.config.unpatch == "overlapping":
+        if self.mix is not None:
+            added = self.mix(planes, added)
+        elif self.config.unpatch == "overlapping":
             added = overlap(added, self.network.config.grid[0], self.config.patch_size)
         return planes + at_least_float32(added)
 
@@ -87,6 +95,29 @@ class PlaneTransformer(nn.Module):
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Any]:
         """What the encoder has for an example."""
         return self.encoder.example(batch_size, generator)
+
+
+class Mix(nn.Module):
+    """Convolutions of planes beside smooth features of their patches: no weight knows where in a patch a cell is."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first = nn.Conv2d(channels + SMOOTH, WIDTH, 3, padding=1, padding_mode="replicate")
+        self.last = nn.Conv2d(WIDTH, channels, 3, padding=1, padding_mode="replicate")
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(
+        self, planes: Float[Tensor, "batch 3 c r r"], tokens: Float[Tensor, "batch 3 f t t"]
+    ) -> Float[Tensor, "batch 3 c r r"]:
+        """Each plane by itself, with the same weights; the features of the tokens are interpolated, twice over."""
+        side = planes.shape[-1]
+        size = side // tokens.shape[-1]
+        features = F.interpolate(tokens.flatten(0, 1), (side, side), mode="bilinear", align_corners=False)
+        border = (size // 2, size - 1 - size // 2) * 2
+        features = F.avg_pool2d(F.pad(features, border, mode="replicate"), size, stride=1)
+        mixed = F.silu(self.first(torch.cat([planes.flatten(0, 1), features], 1)))
+        return self.last(mixed).unflatten(0, planes.shape[:2])
 
 
 def overlap(
