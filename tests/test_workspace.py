@@ -25,6 +25,7 @@ NAMES = {
     "datasets/multiview": "goembed-multiview-datasets",
     "datasets/videos": "goembed-video-datasets",
     "encoders/goembed": "goembed-encoder",
+    "tasks/goembed-fusion": "goembed-fusion",
 }
 SUITES = {"tests", "benchmarks"}  # may import what the workspace's dev group has
 

@@ -1,0 +1,1 @@
+"""GOEmbed's experiments on posed views of objects."""

@@ -1,0 +1,202 @@
+"""The settings of the package's encoder and task; free of torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+Unpatch = Literal["convolutional", "overlapping", "linear"]
+Steps = Annotated[int, Field(ge=1, le=10)]
+
+
+class UnprojectionConfig(Config):
+    """Colours of views, back-projected into the grids of a forward model of its own."""
+
+    forward_model: ComponentConfig = component(
+        "forward-model", description="a representation on grids, decoded and rendered; it is trained with the encoder"
+    )
+    gain: PositiveFloat = Field(default=1.0, description="root mean square of the scaled moments")
+
+
+class NetworkConfig(Config):
+    """A transformer on the patches of a triplane."""
+
+    patch_size: Annotated[int, Field(ge=2, le=64)] = Field(default=4, description="cells along a patch's side; even")
+    hidden_size: PositiveInt = Field(default=96, description="numbers in a token; a multiple of 4 and of num_heads")
+    depth: PositiveInt = Field(default=3, description="blocks")
+    num_heads: PositiveInt = Field(default=4, description="attention heads per block")
+    unpatch: Unpatch = Field(
+        default="convolutional",
+        description="what tokens become: convolutional, smooth features that convolutions mix with the planes given; "
+        "overlapping, patches twice as wide that fade out over their neighbours; linear, patches side by side, as DiT",
+    )
+
+    @model_validator(mode="after")
+    def _halves(self) -> Self:
+        if self.patch_size % 2:
+            raise ValueError(f"patch_size={self.patch_size}: expected an even number, as patches overlap by halves")
+        return self
+
+
+class PlaneTransformerConfig(NetworkConfig):
+    """A transformer behind an encoder of triplanes."""
+
+    encoder: ComponentConfig = component(
+        "encoder", description="gives triplanes, and has a forward model: goembed or unprojection"
+    )
+
+
+class DrawConfig(Config):
+    """What training sees of an object."""
+
+    sources: tuple[PositiveInt, PositiveInt] = Field(
+        default=(1, 4), description="fewest and most views that are encoded; their number is drawn for each batch"
+    )
+    source_rays: PositiveInt | None = Field(
+        default=128,
+        description="pixels of each view that gradient steps after the first look at, drawn anew; null for all",
+    )
+    targets: PositiveInt = Field(default=3, description="other views, which are rendered and compared")
+    target_rays: PositiveInt = Field(default=128, description="pixels of each of them")
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.sources[0] > self.sources[1]:
+            raise ValueError(f"sources={list(self.sources)}: expected the fewest first")
+        return self
+
+
+class FitConfig(Config):
+    """Fitting the signal of each object to its source views, through the decoder that the encoding has trained."""
+
+    objects: NonNegativeInt = Field(default=4, description="the first so many of the fixed list; 0 for none")
+    steps: PositiveInt = Field(default=80, description="steps of Adam")
+    rays: PositiveInt = Field(default=96, description="pixels of each source view in a step")
+    lr: PositiveFloat = Field(default=0.1, description="learning rate of the signal, which begins at its origin")
+
+
+class EvaluateConfig(Config):
+    """What is measured, on one list of held-out objects and views that all methods share."""
+
+    sources: tuple[PositiveInt, ...] = Field(
+        default=(1, 2, 4, 8), min_length=1, description="numbers of views that are encoded"
+    )
+    targets: PositiveInt = Field(default=2, description="held-out views of each object")
+    objects: Annotated[int, Field(ge=2)] = Field(default=24, description="held-out objects, at most")
+    fit: FitConfig = Field(default=FitConfig(), description="fitting each object, the bound")
+    views_at_once: PositiveInt = Field(default=16, description="views that are encoded together")
+    intervals: PositiveInt = Field(default=1000, description="resamples of the bootstrap, over objects")
+    pictures: PositiveInt = Field(default=6, description="objects that the report shows")
+
+
+def _furniture(size: int) -> dict[str, Any]:
+    return {"size": size, "packed": True, "split": "train"}
+
+
+def _model(samples: int, **representation: Any) -> dict[str, Any]:
+    renderer = {"samples": samples, "background": "white", "view_dependent": False}
+    return representation | {"renderer": renderer}
+
+
+class ExperimentConfig(TaskConfig):
+    """What the experiments have in common."""
+
+    train: TrainConfig = Field(default=TrainConfig(), description="the training of every method, on the same batches")
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(lr=1e-2, betas=(0.9, 0.99), warmup_nimg=40, decay="cosine"),
+        description="optimiser of every method",
+    )
+    dataset: ComponentConfig = component(
+        "dataset", "omniobject3d", params=_furniture(32), description="objects to learn; its split test is held out"
+    )
+    forward_model: ComponentConfig = component(
+        "forward-model",
+        "voxels",
+        params=_model(16, resolution=16, channels=12),
+        description="the representation, its decoder and its renderer",
+    )
+    steps: tuple[Steps, ...] = Field(
+        default=(1, 2, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
+    )
+    gain: PositiveFloat = Field(
+        default=3.0,
+        description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
+    )
+    draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
+    evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
+
+    @model_validator(mode="after")
+    def _steps_differ(self) -> Self:
+        if len(set(self.steps)) < len(self.steps):
+            raise ValueError(f"steps={list(self.steps)}: expected different numbers")
+        return self
+
+
+class PlenopticEncodingConfig(ExperimentConfig):
+    """Encode views of objects by gradients at an origin, decode, and look from elsewhere; no network in between."""
+
+    task: str = Field(default="plenoptic_encoding", description="name of the task")
+    detached: bool = Field(
+        default=False, description="train each number of steps also without differentiating the encoding, to compare"
+    )
+
+
+class SparseViewReconstructionConfig(ExperimentConfig):
+    """Encode views of objects into triplanes, improve these by a transformer, decode, and look from elsewhere."""
+
+    task: str = Field(default="sparse_view_reconstruction", description="name of the task")
+    forward_model: ComponentConfig = component(
+        "forward-model",
+        "triplane",
+        params=_model(16, resolution=32, channels=12),
+        description="a triplane, its decoder and its renderer",
+    )
+    steps: tuple[Steps, ...] = Field(
+        default=(1, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(lr=3e-3, betas=(0.9, 0.99), warmup_nimg=80, decay="cosine"),
+        description="optimiser of every method, with its transformer",
+    )
+    network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
+    compare_unpatching: tuple[Unpatch, ...] = Field(
+        default=("linear",), description="train the most steps with these other un-patchings too, to compare"
+    )
+
+
+class SampleConfig(Config):
+    """What `goembed sample` can be told."""
+
+    task: str = Field(default="plenoptic_encoding", description="name of the task")
+    object: NonNegativeInt = Field(default=0, description="which of the held-out objects")
+    sources: PositiveInt = Field(default=4, description="views of it that are encoded, the first of the fixed list")
+    frames: PositiveInt = Field(default=36, description="frames of the turntable")
+    size: Annotated[int, Field(ge=8, le=1024)] = Field(default=96, description="side of a frame in pixels")
+    out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples")
+
+
+class ReconstructionSampleConfig(SampleConfig):
+    """What `goembed sample` of a reconstruction can be told."""
+
+    task: str = Field(default="sparse_view_reconstruction", description="name of the task")
+
+
+def _preset(images: int, **settings: Any) -> dict[str, Any]:
+    train = {"images": images, "batch_size": 2, "ema_halflife_nimg": 40, "log_every_nimg": 40,
+             "checkpoint_every_nimg": 400, "mixed_precision": "no"}  # fmt: skip
+    return {"train": train} | settings
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": _preset(600),
+    "triplane": _preset(600, forward_model={"name": "triplane", **_model(16, resolution=32, channels=12)}),
+    "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
+    "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
+}
+
+RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": _preset(600),
+}

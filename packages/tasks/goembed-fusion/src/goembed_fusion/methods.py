@@ -1,0 +1,175 @@
+"""The methods that are compared: encodings of some numbers of steps, unprojection, and each with a transformer."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from goembed_core.config import ComponentConfig
+from goembed_core.errors import UserError
+from goembed_core.pretrained import Part, from_pretrained, save_pretrained
+from goembed_core.protocols import Observations
+from goembed_core.randomness import ItemRandom
+from goembed_encoder.config import GOEmbedConfig
+from goembed_encoder.encoder import GOEmbed
+from goembed_nerf_renderer.cameras import random_pixels
+from goembed_triplane.config import FactoredConfig, TriplaneConfig
+
+from goembed_fusion.config import (
+    ExperimentConfig,
+    NetworkConfig,
+    PlaneTransformerConfig,
+    PlenopticEncodingConfig,
+    SparseViewReconstructionConfig,
+    UnprojectionConfig,
+)
+from goembed_fusion.transformer import PlaneTransformer
+from goembed_fusion.unprojection import Unprojection, gridded
+
+Method = GOEmbed | Unprojection | PlaneTransformer
+Named = dict[str, ComponentConfig]  # encoders, by what the figures call them
+
+
+class Model(NamedTuple):
+    """What a run has trained."""
+
+    methods: dict[str, Method]
+    facts: dict[str, Any]
+
+    @property
+    def best(self) -> str:
+        """The encoding of the most steps."""
+        return name_of(max(self.facts["steps"]))
+
+    def embed(self, name: str, sources: Observations) -> Any:
+        """The signal that one of the methods makes of whole images."""
+        return embed(self.methods[name], sources, self.facts["most_sources"])
+
+
+def name_of(steps: int, kind: str = "steps") -> str:
+    """What an encoding is called: `steps3`; `detached3`; `linear3`, of another un-patching."""
+    return f"{kind}{steps}"
+
+
+def encoders_of(config: ExperimentConfig) -> Named:
+    """The encoder of each method, with its settings.
+
+    No unprojection where the signal has no places.
+    """
+    if isinstance(config, SparseViewReconstructionConfig):
+        plain = _encodings(config, detached=False) | _unprojection(config)
+        found = {name: _transformed(encoder, config.network) for name, encoder in plain.items()}
+        most = max(config.steps)
+        for other in config.compare_unpatching:
+            network = config.network.model_copy(update={"unpatch": other})
+            found[name_of(most, other)] = _transformed(plain[name_of(most)], network)
+        return found
+    detached = isinstance(config, PlenopticEncodingConfig) and config.detached
+    also = {name.replace("steps", "detached"): e for name, e in _encodings(config, True).items()} if detached else {}
+    return _encodings(config, detached=False) | also | _unprojection(config)
+
+
+def build(config: ExperimentConfig) -> dict[str, Method]:
+    """All methods, whose decoders and transformers begin with the same weights."""
+    return {name: _build(config.train.seed, encoder) for name, encoder in encoders_of(config).items()}
+
+
+def embed(method: Method, sources: Observations, most: int) -> Any:
+    """The signal that a method makes of whole images.
+
+    **Arguments:**
+    - `most`: views that were encoded together in training.  An encoding is a sum over views: of more, each weighs
+      `most` over their number, so that it is no larger than what its decoder has learned.
+    """
+    encoder = method.encoder if isinstance(method, PlaneTransformer) else method
+    views = sources.values.shape[1]
+    if isinstance(encoder, Unprojection) or views <= most:
+        return method.signal(sources)
+    return method.signal(sources, mask=sources.values.new_full(sources.values.shape[:2], most / views))
+
+
+def embed_some(method: Method, sources: Observations, rays: int | None, random: ItemRandom) -> Any:
+    """The same in training.
+
+    **Arguments:**
+    - `rays`: pixels of each view that a gradient step after the first looks at, drawn by `random`; None for all.  The
+      first, which takes the forward model's shortcut, looks at all of them.
+    """
+    encoder = method.encoder if isinstance(method, PlaneTransformer) else method
+    if isinstance(encoder, Unprojection) or rays is None:
+        return method.signal(sources)
+    calls = itertools.count()
+
+    def some(seen: Observations, drawn: ItemRandom) -> Observations:
+        return random_pixels(seen, rays, drawn) if next(calls) else seen
+
+    return method.signal(sources, draw=some, random=random)
+
+
+def save(directory: Path, config: ExperimentConfig, methods: dict[str, Method], facts: dict[str, Any]) -> None:
+    """Write the run's model directory."""
+    parts = {
+        name: Part("encoder", encoder.name, encoder.settings, methods[name])
+        for name, encoder in encoders_of(config).items()
+    }
+    about = {"task": config.task, "steps": list(config.steps), "most_sources": config.draw.sources[1]}
+    save_pretrained(directory, parts, about | facts)
+
+
+def load(directory: Path, task: str, device: torch.device | str = "cpu") -> Model:
+    """Read it again.
+
+    **Raises:** UserError for a model of another task.
+    """
+    parts, facts = from_pretrained(directory, device=device)
+    if facts.get("task") != task:
+        raise UserError(f"{directory} is a model of task {facts.get('task')!r}, not of {task!r}")
+    return Model(parts, facts)
+
+
+def _encodings(config: ExperimentConfig, detached: bool) -> Named:
+    """Every channel has a scale of its own, in planes that of each."""
+    planes = isinstance(config.forward_model.settings, TriplaneConfig | FactoredConfig)
+    return {
+        name_of(steps): _encoder(
+            "goembed",
+            GOEmbedConfig(
+                forward_model=config.forward_model,
+                steps=steps,
+                gain=config.gain / steps,
+                detach=detached,
+                scale_dims=(1, 2) if planes else (1,),
+            ),
+        )
+        for steps in config.steps
+    }
+
+
+def _unprojection(config: ExperimentConfig) -> Named:
+    if not gridded(config.forward_model.settings):
+        return {}
+    settings = UnprojectionConfig(forward_model=config.forward_model, gain=config.gain)
+    return {"unprojection": _encoder("unprojection", settings)}
+
+
+def _transformed(encoder: ComponentConfig, network: NetworkConfig) -> ComponentConfig:
+    return _encoder("plane-transformer", PlaneTransformerConfig(encoder=encoder, **network.model_dump()))
+
+
+def _encoder(name: str, settings: Any) -> ComponentConfig:
+    return ComponentConfig(name=name).of_kind("encoder").resolved(settings)
+
+
+def _build(seed: int, encoder: ComponentConfig) -> Method:
+    settings = encoder.settings
+    if isinstance(settings, PlaneTransformerConfig):
+        inner = _build(seed, settings.encoder)
+        torch.manual_seed(seed + 1)
+        return PlaneTransformer(inner, settings)
+    torch.manual_seed(seed)
+    forward_model = settings.forward_model.build()
+    if isinstance(settings, UnprojectionConfig):
+        return Unprojection(forward_model, settings.gain)
+    return GOEmbed(forward_model, settings)

@@ -1,0 +1,169 @@
+"""The task from the command line, made tiny."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from goembed_core import cli
+from goembed_core.config import ComponentConfig
+from goembed_core.config.resolve import resolve_run
+from goembed_core.randomness import ItemRandom
+from goembed_core.trees import tree_map
+from goembed_fusion import methods as models
+from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
+from goembed_fusion.evaluation import Judge
+from goembed_fusion.fitting import fit
+from goembed_fusion.methods import embed
+from goembed_fusion.scenes import draw, fixed_list, load
+from PIL import Image
+
+TASK = "plenoptic_encoding"
+
+
+def tiny(objects, directory, *more):
+    return [
+        f"task={TASK}", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false",
+        f"run.dir={directory}", "train.images=16", "train.batch_size=4", "train.log_every_nimg=4", "steps=[1,2]",
+        "draw.sources=[1,3]", "draw.source_rays=20", "draw.targets=2", "draw.target_rays=20",
+        "evaluate.sources=[1,3]", "evaluate.targets=2", "evaluate.objects=2", "evaluate.fit.objects=1",
+        "evaluate.fit.steps=3", "evaluate.fit.rays=20", "evaluate.intervals=20", "evaluate.pictures=2",
+        "forward_model.resolution=6", "forward_model.channels=4", "forward_model.renderer.samples=6", *more,
+    ]  # fmt: skip
+
+
+SIREN = ("preset=siren", "forward_model.hidden_size=8")
+
+
+@pytest.fixture(scope="module")
+def run(objects, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "voxels"
+    assert cli.main(["train", *tiny(objects, directory, "detached=true")]) == 0
+    return directory
+
+
+@pytest.fixture(scope="module")
+def scenes(objects):
+    section = ComponentConfig(name="omniobject3d", path=str(objects), size=12, split="train").of_kind("dataset")
+    return {split: load(section, split) for split in ("train", "test")}
+
+
+def test_a_run_ends_with_figures_and_a_report(run):
+    results = json.loads((run / "metrics.json").read_text())
+    named = {f"psnr_k{k}{kind}" for k in (1, 3) for kind in ("", "_steps1", "_steps2", "_detached1", "_detached2")}
+    named |= {
+        f"{name}_k{k}"
+        for k in (1, 3)
+        for name in ("over_unprojection", "one_step_over_unprojection", "over_one_step", "gap_to_fitting",
+                     "over_detached_steps1", "over_detached_steps2")
+    }  # fmt: skip
+    assert results["metrics"].keys() == named
+    baselines = results["baselines"]
+    assert baselines.keys() == {"one_step", "unprojection", "mean_image", "white", "fit_same_views"}
+    figures = {name: entry["value"] for name, entry in results["metrics"].items()}
+    for k in (1, 3):
+        assert figures[f"psnr_k{k}"] == figures[f"psnr_k{k}_steps2"]
+        assert figures[f"over_one_step_k{k}"] == pytest.approx(
+            figures[f"psnr_k{k}"] - baselines["one_step"][f"psnr_k{k}"], abs=1e-4
+        )
+    assert baselines["white"]["psnr_k1"] == baselines["white"]["psnr_k3"]
+    page = (run / "report.html").read_text()
+    for words in ("Views and steps", "Held-out objects", "Encodings", "Training", "box"):
+        assert words in page
+
+
+def test_a_turntable_of_an_object(run, tmp_path):
+    assert cli.main(["sample", str(run), "object=1", "sources=2", "frames=3", "size=16", f"out={tmp_path}"]) == 0
+    with Image.open(tmp_path / "turntable.gif") as turntable:
+        assert turntable.n_frames == 3 and turntable.size == (5 * 16, 16)
+    assert cli.main(["sample", str(run), "object=2"]) == 2
+
+
+@pytest.mark.parametrize("preset", ["triplane", "factored"])
+def test_planes_have_a_scale_for_each_plane_and_channel(objects, tmp_path, preset):
+    asked = tiny(objects, tmp_path / preset, f"preset={preset}", "train.images=4", "steps=[1]", "evaluate.sources=[2]")
+    assert cli.main(["train", *asked]) == 0
+    model = models.load(tmp_path / preset / "model", TASK)
+    assert model.methods["steps1"].scale.rms.shape[1] == 3 * 4 * (2 if preset == "factored" else 1)
+    assert "over_unprojection_k2" in json.loads((tmp_path / preset / "metrics.json").read_text())["metrics"]
+
+
+def test_a_network_of_sines_has_no_unprojection(objects, tmp_path):
+    asked = [s for s in tiny(objects, tmp_path / "r", *SIREN, "train.images=4", "steps=[1]") if "resolution" not in s]
+    assert cli.main(["train", *asked]) == 0
+    results = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert "unprojection" not in results["baselines"] and "white" in results["baselines"]
+
+
+def test_sources_and_targets_are_different_views_and_as_many_in_a_batch(scenes):
+    config, seen = DrawConfig(sources=(1, 4), targets=3, target_rays=5), set()
+    for step in range(30):
+        drawn = draw(scenes["train"], config, ItemRandom(0, range(4 * step, 4 * step + 4)), ItemRandom(0, [step]))
+        seen.add(drawn.sources.values.shape[1])
+        poses = torch.cat([drawn.sources.params.camera.camera_to_world, drawn.targets.params.camera.camera_to_world], 1)
+        for item in poses.flatten(2):
+            assert len(item.unique(dim=0)) == len(item)
+    assert seen == {1, 2, 3, 4}
+
+
+def test_the_fixed_list_is_fixed_and_holds_out_objects_and_views(scenes):
+    one, other = (fixed_list(scenes["test"], 2, sources, 2) for sources in (3, 6))
+    assert (one.targets == other.targets).all() and (one.sources == other.sources[:, :3]).all()
+    for sources, targets in zip(other.sources.tolist(), other.targets.tolist(), strict=True):
+        assert not set(sources) & set(targets)
+    assert not set(scenes["train"].names) & set(scenes["test"].names)
+
+
+def test_more_steps_of_fitting_come_nearer(run, scenes):
+    method = models.load(run / "model", TASK).methods["steps1"]
+    judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
+    sources = judge.sources(judge.everything, 3)
+    errors = []
+    for steps in (1, 40):
+        signal = fit(FitConfig(steps=steps, rays=40, lr=0.5), method.forward_model, sources)
+        errors.append((method.forward_model(signal, sources.params) - sources.values).square().mean().item())
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_more_views_than_were_trained_on_make_no_larger_an_encoding(run, scenes):
+    """Every view twice gives what each gives once, where the once were as many as training had at most."""
+    method = models.load(run / "model", TASK).methods["steps1"]
+    judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
+    once = judge.sources(judge.everything, 3)
+    twice = tree_map(lambda leaf: torch.cat([leaf, leaf], 1), once)
+    torch.testing.assert_close(embed(method, twice, 3), embed(method, once, 3))
+    torch.testing.assert_close(embed(method, twice, 6), 2 * embed(method, once, 3))
+
+
+def test_methods_begin_with_the_same_decoder(run):
+    config = resolve_run(run).config
+    methods = models.build(config)
+    first = methods["steps1"].forward_model.state_dict()
+    for method in methods.values():
+        for key, value in method.forward_model.state_dict().items():
+            assert (value == first[key]).all()
+
+
+def test_a_loaded_method_encodes_as_it_did(run, scenes, tmp_path):
+    config, model = resolve_run(run).config, models.load(run / "model", TASK)
+    models.save(tmp_path / "again", config, model.methods, {"images_seen": 16, "seconds": 1.0})
+    again = models.load(tmp_path / "again", TASK)
+    judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
+    sources = judge.sources(judge.everything, 3)
+    for name in model.methods:
+        assert torch.equal(model.embed(name, sources), again.embed(name, sources))
+
+
+def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):
+    directory = tmp_path / "r"
+    missing = tiny(tmp_path / "nothing", directory)
+    assert cli.main(["train", *missing]) == 2
+    assert "goembed render-meshes folder=MESHES out=FOLDER" in capsys.readouterr().err
+    assert cli.main(["train", *tiny(objects, directory, "evaluate.sources=[1,8]")]) == 2
+    assert "evaluate.sources and evaluate.targets ask for 10 views of an object" in capsys.readouterr().err
+    assert cli.main(["train", *tiny(objects, directory, "dataset.name=boxes")]) == 2
+    capsys.readouterr()
+    assert not directory.exists()
+    assert cli.main(["sample", "task=plenoptic_encoding"]) == 2
+    assert "carries no model" in capsys.readouterr().err
