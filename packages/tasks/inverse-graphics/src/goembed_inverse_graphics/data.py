@@ -18,5 +18,5 @@ def require_dataset(dataset: ComponentConfig) -> None:
     name = next((known for known in MADE if known in Path(path).name), None)
     raise UserError(
         f"dataset.path={whereabouts(Path(path))}: no such folder of rendered objects; make it with "
-        f"`goembed render-meshes {name or 'FOLDER'} out={path}`, or give dataset.path"
+        f"`goembed render-meshes {name or 'FOLDER'} out={path} size=64`, or give dataset.path"
     )
