@@ -53,7 +53,7 @@ def test_all_transformers_begin_alike_but_for_the_un_patching(run):
     for name in ("steps2", "unprojection"):
         for key, value in methods[name].network.state_dict().items():
             assert (value == first[key]).all()
-    assert methods["linear2"].config.unpatch == "linear" and methods["steps2"].config.unpatch == "overlapping"
+    assert methods["linear2"].config.unpatch == "linear" and methods["steps2"].config.unpatch == "convolutional"
 
 
 def test_a_turntable_and_what_is_refused(run, objects, tmp_path, capsys):
