@@ -58,7 +58,9 @@ def test_the_command_serves_until_it_is_stopped(run):
         port = server.getsockname()[1]
     command = [str(Path(sys.executable).with_name("goembed")), "view", str(run), f"port={port}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    # A job in the background of a shell is started with Ctrl-C ignored, and so is all that it starts.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, **listening) as process:
         try:
             address = f"http://127.0.0.1:{port}"
             told = next(line for line in process.stdout if "open " in line)
