@@ -274,7 +274,8 @@ def test_every_installed_plugin_works():
 
 
 def test_known_components_are_where_the_host_says():
-    from goembed_core.plugins import FIRST_PARTY, host
+    from goembed_core.first_party import FIRST_PARTY
+    from goembed_core.plugins import host
 
     for (kind, name), distribution in FIRST_PARTY.items():
         assert host().get(kind, name).distribution == distribution

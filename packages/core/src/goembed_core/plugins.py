@@ -19,10 +19,10 @@ import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
 
 from goembed_core.errors import PluginError, did_you_mean
+from goembed_core.first_party import FIRST_PARTY
 from goembed_core.hooks import GROUP, KINDS, HookSpecs, Register, hookimpl, hookspec, signatures
 
 __all__ = [
-    "FIRST_PARTY",
     "GROUP",
     "KINDS",
     "Component",
@@ -38,55 +38,6 @@ __all__ = [
     "host",
     "spoken",
 ]
-
-# Which package to install for what the project itself provides.
-FIRST_PARTY = {
-    ("task", "fit_scene"): "goembed-fit-scene",
-    ("task", "gan_inversion"): "goembed-gan-inversion",
-    ("task", "gon"): "goembed-gon",
-    ("task", "inverse_graphics"): "goembed-inverse-graphics",
-    ("task", "motion"): "goembed-motion",
-    ("task", "plenoptic_encoding"): "goembed-fusion",
-    ("task", "posterior_check"): "goembed-posterior-check",
-    ("task", "sparse_view_reconstruction"): "goembed-fusion",
-    ("task", "stylegan2"): "goembed-stylegan-synth",
-    ("forward-model", "image-decoder"): "goembed-gon",
-    ("forward-model", "siren-decoder"): "goembed-gon",
-    ("forward-model", "linear"): "goembed-posterior-check",
-    ("forward-model", "softsplat-warp"): "goembed-softsplat-warp",
-    ("forward-model", "nerf-renderer"): "goembed-nerf-renderer",
-    ("forward-model", "factored"): "goembed-triplane",
-    ("forward-model", "siren"): "goembed-triplane",
-    ("forward-model", "triplane"): "goembed-triplane",
-    ("forward-model", "voxels"): "goembed-triplane",
-    ("forward-model", "stylegan"): "goembed-stylegan-synth",
-    ("converter", "stylegan2"): "goembed-stylegan-synth",
-    ("encoder", "goembed"): "goembed-encoder",
-    ("encoder", "image-encoder"): "goembed-gon",
-    ("encoder", "plane-transformer"): "goembed-fusion",
-    ("encoder", "unprojection"): "goembed-fusion",
-    ("denoiser", "dit"): "goembed-dit",
-    ("denoiser", "pixel-aligned"): "goembed-pixel-aligned",
-    ("denoiser", "projection-mlp"): "goembed-posterior-check",
-    ("encoder", "pixel-aligned"): "goembed-pixel-aligned",
-    ("dataset", "blender"): "goembed-multiview-datasets",
-    ("dataset", "boxes"): "goembed-multiview-datasets",
-    ("dataset", "co3d"): "goembed-multiview-datasets",
-    ("dataset", "images"): "goembed-image-datasets",
-    ("dataset", "llff"): "goembed-multiview-datasets",
-    ("dataset", "omniobject3d"): "goembed-multiview-datasets",
-    ("dataset", "realestate10k"): "goembed-multiview-datasets",
-    ("dataset", "sprites"): "goembed-video-datasets",
-    ("dataset", "srn"): "goembed-multiview-datasets",
-    ("dataset", "videos"): "goembed-video-datasets",
-    ("feature-network", "fashion-classifier"): "goembed-image-datasets",
-    ("radiance-field", "factored"): "goembed-triplane",
-    ("radiance-field", "nerf-mlp"): "goembed-fit-scene",
-    ("radiance-field", "siren"): "goembed-triplane",
-    ("radiance-field", "triplane"): "goembed-triplane",
-    ("radiance-field", "voxel-grid"): "goembed-fit-scene",
-    ("radiance-field", "voxels"): "goembed-triplane",
-}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from goembed_core import plugins
+from goembed_core.first_party import FIRST_PARTY
 from goembed_multiview_datasets import config
 from goembed_multiview_datasets.scenes import SceneDataset
 
@@ -33,4 +34,4 @@ def test_components_are_built_by_name(tmp_path, room):
         "boxes": config.BoxesConfig,
     }
     assert {name: plugins.get("dataset", name).load_config() for name in configs} == configs
-    assert all(plugins.FIRST_PARTY["dataset", name] == "goembed-multiview-datasets" for name in configs)
+    assert all(FIRST_PARTY["dataset", name] == "goembed-multiview-datasets" for name in configs)

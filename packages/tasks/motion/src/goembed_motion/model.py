@@ -178,7 +178,7 @@ def build(config: MotionConfig) -> Model:
 def plain_network(config: MotionConfig) -> ComponentConfig:
     """The network of the baseline: as the denoiser's, of two images, and one motion and its metric."""
     settings = config.denoiser.settings
-    update = {key: value for key, value in _channels(PLAIN).items() if hasattr(settings, key)}
+    update = {key: value for key, value in _channels(PLAIN).items() if key in type(settings).model_fields}
     return config.denoiser.resolved(settings.model_copy(update=update))
 
 
