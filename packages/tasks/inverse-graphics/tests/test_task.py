@@ -9,6 +9,11 @@ import pytest
 import torch
 import trimesh
 from goembed_core import cli
+from goembed_core.runs import Run
+from goembed_inverse_graphics import model as models
+from goembed_inverse_graphics.viewing import viewables
+from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.viewing import look
 from PIL import Image
 
 TINY = (
@@ -53,6 +58,22 @@ def test_samples_are_videos_points_and_meshes(run, tmp_path):
     assert len(cloud.vertices) > 10 and abs(cloud.vertices).max() < 1.2
     mesh = trimesh.load(tmp_path / "sample00.glb", force="mesh")
     assert len(mesh.faces) > 10 and abs(mesh.vertices).max() < 1.2
+
+
+def test_sampled_scenes_can_be_viewed(run):
+    shown = viewables(Run.open(run))
+    assert [scene.name for scene in shown] == ["sample 1", "sample 2", "sample 3", "sample 4", "pixelNeRF"]
+    dataset = models.held_out(models.load(run / "model").dataset).build()
+    colours = []
+    for scene in shown:
+        height, width = scene.images.shape[2:]
+        assert torch.allclose(scene.images, dataset.observations(torch.tensor([0])).values[0])
+        assert scene.size == (width, height) and len(scene.views.intrinsics) == len(scene.images)
+        picture = look(scene, Camera(*(leaf[0] for leaf in scene.views)), height, width)
+        assert picture.colour.shape == (height, width, 3) and picture.colour.isfinite().all()
+        assert scene.distance == pytest.approx(4.0, abs=0.5)
+        colours.append(picture.colour)
+    assert not torch.equal(colours[0], colours[1])
 
 
 def test_errors_say_what_to_do(run, capsys, tmp_path):

@@ -7,7 +7,7 @@ from goembed_core.plugins import Register, hookimpl
 
 @hookimpl
 def goembed_register(register: Register) -> None:
-    """Register the task."""
+    """Register the task, and what is viewed of its runs."""
     register(
         "task",
         "inverse_graphics",
@@ -16,4 +16,10 @@ def goembed_register(register: Register) -> None:
         presets="goembed_inverse_graphics.presets:PRESETS",
         sample_config="goembed_inverse_graphics.config:SampleConfig",
         summary="the 3D scenes that one image could be of",
+    )
+    register(
+        "viewable",
+        "inverse_graphics",
+        "goembed_inverse_graphics.viewing:viewables",
+        summary="scenes that one unseen image could be of",
     )

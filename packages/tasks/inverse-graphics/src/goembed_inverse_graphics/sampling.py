@@ -12,6 +12,8 @@ from goembed_core.runs import Run
 from goembed_core.trees import repeat_items, select_items, select_views, tree_map
 from goembed_nerf_renderer.cameras import Camera, whole_image
 from goembed_nerf_renderer.config import SceneBox
+from jaxtyping import Float
+from torch import Tensor
 
 from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.config import SampleConfig
@@ -35,22 +37,15 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = models.load(run.model, device)
-    require_dataset(model.dataset)
-    dataset = models.held_out(model.dataset).build()
-    if config.item >= len(dataset):
-        raise UserError(f"item={config.item}: the test split has scenes 0 to {len(dataset) - 1}")
+    found = unseen_scene(model, config.item, device)
     folder = config.out or run.samples
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"out={folder} cannot be written: {error.strerror}") from None
 
-    found = dataset.observations(torch.tensor([config.item]))
-    found = tree_map(lambda leaf: leaf.to(device), found._replace(values=2 * found.values - 1))
     context = select_views(found, slice(0, model.views.context))
-    renderer = model.forward_model.renderer.config
-    box = renderer.box or SceneBox()
-    centre = torch.tensor([0.5 * (a + b) for a, b in zip(box.low, box.high, strict=True)], device=device)
+    box, centre = middle(model, device)
     height, width = model.size
     solver = Solver(model, config.seed, config.num_samples, device)
     path = around(context.params, centre, config.num_views + 1)  # the first is where the context is
@@ -74,6 +69,22 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
     labels = ["context", *(f"view {view + 1}" for view in range(config.num_views))]
     image_grid(shown, [str(n + 1) for n in range(config.num_samples)], labels).savefig(folder / "grid.png")
     return folder
+
+
+def unseen_scene(model: models.Model, item: int, device: torch.device) -> Observations:
+    """All views of a scene of the test split, `(1, V, 3, H, W)` in [-1, 1]."""
+    require_dataset(model.dataset)
+    dataset = models.held_out(model.dataset).build()
+    if item >= len(dataset):
+        raise UserError(f"item={item}: the test split has scenes 0 to {len(dataset) - 1}")
+    found = dataset.observations(torch.tensor([item]))
+    return tree_map(lambda leaf: leaf.to(device), found._replace(values=2 * found.values - 1))
+
+
+def middle(model: models.Model, device: torch.device) -> tuple[SceneBox, Float[Tensor, " 3"]]:
+    """Where the scenes are, and its centre."""
+    box = model.forward_model.renderer.config.box or SceneBox()
+    return box, torch.tensor([0.5 * (a + b) for a, b in zip(box.low, box.high, strict=True)], device=device)
 
 
 def _write_ride(folder: Path, name: str, video: torch.Tensor, fps: int) -> None:
