@@ -23,11 +23,7 @@ from goembed_motion.evidence import displacement_evidence, displacements
 from goembed_motion.futures import MixedWarp, PossibleMotions
 
 LOGIT_SCALE = 8.0  # of the mean over all pixels of what the network says of a future's probability
-PLAIN = {
-    "futures": 1,
-    "evidence_radius_px": 0,
-    "evidence_stride_px": 1,
-}  # of the baseline, which has no target to look at
+PLAIN = {"futures": 1, "evidence_radius_px": 0}  # of the baseline, which has no target to look at
 
 
 class MotionDenoiser(nn.Module):
