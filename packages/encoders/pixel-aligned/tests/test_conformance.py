@@ -26,6 +26,16 @@ CONFIG = SceneDenoiserConfig.model_validate(
 )
 
 
+UPRIGHT = SceneDenoiserConfig.model_validate(
+    {
+        "context": {"network": {**NETWORK, "in_channels": 3}, "upright": True},
+        "target": {"network": {**NETWORK, "in_channels": 8}, "upright": True},
+        "field": {"width": 12, "frequencies": 2, "time_size": 8, "surfaces": 2, "frame": "upright"},
+        "renderer": {"near": 2.5, "far": 5.5, "proposal_samples": (), "samples": 4},
+    }
+)
+
+
 class Seen(nn.Module):
     """The denoiser through a renderer: what its scenes and their estimates show, from where the target is."""
 
@@ -46,6 +56,11 @@ class Seen(nn.Module):
 
 @parametrize_encoder(lambda: PixelAlignedEncoder(PixelAlignedConfig(network={**NETWORK, "in_channels": 3})))
 def test_the_encoder_conforms(check):
+    check()
+
+
+@parametrize_denoiser(lambda: SceneDenoiser(UPRIGHT))
+def test_the_upright_denoiser_conforms(check):
     check()
 
 

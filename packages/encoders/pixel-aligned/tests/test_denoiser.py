@@ -17,11 +17,18 @@ def seen(denoiser, scene, params):
     return renderer(scene, params)
 
 
-@pytest.mark.parametrize("estimate", [{}, {"features": 3, "detach": False}], ids=["detached", "with features"])
-def test_every_parameter_has_a_gradient(settings, with_noise, estimate):
+SURFACES = {"width": 12, "frequencies": 2, "time_size": 8, "surfaces": 2, "frame": "upright"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"estimate": {"features": 3, "detach": False}}, {"field": SURFACES}],
+    ids=["detached", "with features", "surfaces"],
+)
+def test_every_parameter_has_a_gradient(settings, with_noise, changed):
     """Through what is rendered of the scene and of its estimate: finite, and not zero."""
     torch.manual_seed(0)
-    denoiser = with_noise(SceneDenoiser(settings(estimate=estimate)))
+    denoiser = with_noise(SceneDenoiser(settings(**changed)))
     context, noisy, timestep = denoiser.example(3, torch.Generator().manual_seed(0))
     scene = denoiser(context, noisy, timestep)
     loss = (seen(denoiser, scene, noisy.params) - noisy.values).square().mean()

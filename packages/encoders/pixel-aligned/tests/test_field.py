@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from goembed_core.trees import concatenate, select_items, tree_map
@@ -38,8 +40,19 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
     local = torch.cat([sight.local[..., :2], sight.local[..., 2:] - config.middle], -1)
     waves = [local[..., i, None] * config.first_frequency * 2.0 ** torch.arange(config.frequencies) for i in range(3)]
     angles = torch.cat(waves, -1)
+    if config.frame == "upright":
+        local = torch.stack([turned_about_z(seen.camera.camera_to_world[:, v], x) for v in range(views)], 1)
+        angles = torch.cat(
+            [local[..., i, None] * config.first_frequency * 2.0 ** torch.arange(config.frequencies) for i in range(3)],
+            -1,
+        )
     encoded = torch.cat([local, angles.sin(), angles.cos()], -1)
-    h = sampled @ weight.T + network.project.bias + encoded @ network.position
+    told = sampled @ weight.T + network.project.bias
+    h = told[..., : config.width] + encoded @ network.position
+    for k in range(config.surfaces):
+        distance = sight.local[..., 2] - config.middle - told[..., config.width + k]
+        angles = distance[..., None] * config.surface_frequency * 2.0 ** torch.arange(config.frequencies)
+        h = h + torch.cat([distance[..., None], angles.sin(), angles.cos()], -1) @ network.behind[k]
     time = network.time_embedding(times.flatten()).unflatten(0, (batch, views))
     late = time[:, -1:]
     if config.image_code:
@@ -64,10 +77,28 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
     return density, raw[..., 1:4].sigmoid(), raw[..., 4:]
 
 
-@pytest.mark.parametrize("image_code", [True, False])
-def test_the_field_is_the_network_written_out(denoiser, with_noise, image_code):
+def turned_about_z(pose: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Points of the world with the camera's right, as seen from above, as x; by angles, one signal at a time."""
+    turned = []
+    for one, points_of_one in zip(pose, x, strict=True):
+        angle = math.atan2(one[1, 0], one[0, 0])
+        cos, sin = math.cos(angle), math.sin(angle)
+        turned.append(points_of_one @ torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]))
+    return torch.stack(turned)
+
+
+CASES = {
+    "pixelNeRF": {"image_code": False},
+    "image code": {},
+    "surfaces": {"surfaces": 3, "surface_frequency": 2.0},
+    "upright": {"surfaces": 1, "frame": "upright"},
+}
+
+
+@pytest.mark.parametrize("changed", CASES.values(), ids=CASES)
+def test_the_field_is_the_network_written_out(denoiser, with_noise, changed):
     """Projection before sampling, and the timestep within the weights: the same numbers, at any number of views."""
-    config = FieldConfig(width=12, frequencies=3, view_blocks=2, blocks=2, image_code=image_code)
+    config = FieldConfig(width=12, frequencies=3, view_blocks=2, blocks=2, **changed)
     network = with_noise(FieldNetwork(config, 6, extra=3))
     for views in (1, 2, 4):
         seen = features(denoiser, views)
@@ -113,6 +144,35 @@ def test_a_field_is_a_tree_that_can_be_taken_apart(denoiser):
         whole = field(points(), None)
         parts = [select_items(field, slice(i, i + 1))(points()[i : i + 1], None) for i in range(2)]
     torch.testing.assert_close(concatenate([p._replace(features=None) for p in parts], 0).density, whole.density)
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_upright_scenes_may_be_turned_about_z(settings, with_noise, upright):
+    """The world turned about z, cameras and points with it: the same field.  About x: another one, if upright."""
+    torch.manual_seed(0)
+    network = {**settings().context.network.model_dump(), "head_std": 0.5}
+    field = {"width": 12, "frequencies": 2, "time_size": 8, "surfaces": 2}
+    if upright:
+        field["frame"] = "upright"
+    changed = {"context": {"network": network, "upright": upright}, "field": field}
+    denoiser = with_noise(SceneDenoiser(settings(**changed))).eval()
+    context, _, _ = denoiser.example(2, torch.Generator().manual_seed(5))
+
+    def turned(axes: tuple[int, int], angle: float) -> torch.Tensor:
+        turn = torch.eye(4)
+        turn[axes[0], axes[0]] = turn[axes[1], axes[1]] = math.cos(angle)
+        turn[axes[0], axes[1]], turn[axes[1], axes[0]] = -math.sin(angle), math.sin(angle)
+        camera = context.params.camera
+        camera = camera._replace(camera_to_world=turn @ camera.camera_to_world)
+        seen = denoiser.encode(context._replace(params=context.params._replace(camera=camera)))
+        return denoiser.estimate(seen)(points() @ turn[:3, :3].T, None).density
+
+    with torch.no_grad():
+        straight, about_z, about_x = turned((0, 1), 0.0), turned((0, 1), 2.0), turned((1, 2), 0.4)
+    torch.testing.assert_close(about_z, straight, rtol=1e-4, atol=1e-4)
+    changed_by = (about_x - straight).abs().max()
+    assert changed_by > 1e-2 if upright else changed_by < 1e-3
+    assert straight.std() > 0.1
 
 
 def box(density: float, colour: tuple[float, float, float]) -> BoxField:

@@ -86,7 +86,7 @@ def test_errors_say_what_to_do(run, capsys, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-@pytest.mark.parametrize("preset", ["quick", "furniture", "aircraft", "co3d", "realestate10k"])
+@pytest.mark.parametrize("preset", ["quick", "furniture32", "furniture", "aircraft", "co3d", "realestate10k"])
 def test_presets_are_sound(preset):
     """Their settings fit each other; networks of the published size are built without memory."""
     from goembed_core.config import resolve

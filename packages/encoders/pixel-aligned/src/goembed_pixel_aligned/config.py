@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from goembed_core.config import Config
 from goembed_dit.config import DiTConfig
@@ -20,6 +20,11 @@ class PixelAlignedConfig(Config):
         description="the transformer; its out_channels are the features of a pixel",
     )
     kernel_px: PositiveInt = Field(default=3, description="side of the convolution's kernel; odd")
+    upright: bool = Field(
+        default=False,
+        description="beside the image the encoder sees how steeply each pixel's ray rises in the world, and the sine "
+        "of the camera's elevation: for scenes that stand upright about the origin, z up",
+    )
 
     @model_validator(mode="after")
     def _gives_pixels(self) -> Self:
@@ -38,10 +43,26 @@ class FieldConfig(Config):
     blocks: NonNegativeInt = Field(default=1, description="residual blocks behind the mean over the views")
     frequencies: NonNegativeInt = Field(default=4, description="octaves of sines and cosines of each coordinate")
     first_frequency: PositiveFloat = Field(default=1.5, description="of the lowest octave, in radians per unit")
+    frame: Literal["camera", "upright"] = Field(
+        default="camera",
+        description="positions are those of each camera, as in pixelNeRF; or upright: those of the world, turned about "
+        "z until x is the camera's right, for scenes about the origin",
+    )
     middle: NonNegativeFloat = Field(default=4.0, description="depth from which the depths of points are counted")
     density_scale: PositiveFloat = Field(default=10.0, description="density per unit of length that 1 means")
     density_bias: float = Field(default=-2.0, description="added before the softplus: below 0, space begins emptier")
     time_size: PositiveInt = Field(default=64, description="numbers in the embedding of the timestep")
+    surfaces: NonNegativeInt = Field(
+        default=0,
+        description="depths that the features tell for each pixel; how far behind each of them a point is, is encoded "
+        "beside its position (pixelNeRF: 0)",
+    )
+    surface_frequency: PositiveFloat = Field(
+        default=3.0, description="of the lowest octave of these distances, in radians per unit"
+    )
+    surface_spread: PositiveFloat = Field(
+        default=0.6, description="at first the surfaces are so far before and behind the middle, evenly"
+    )
     image_code: bool = Field(
         default=True,
         description="the mean of a view's features acts on the weights of its layers as the timestep does, and on the "

@@ -8,14 +8,15 @@ from goembed_core.protocols import Observations
 from goembed_core.shapes import require_views
 from goembed_core.traits import EncoderTraits
 from goembed_dit.network import DiT
-from goembed_nerf_renderer.cameras import Camera, PosedPixels, look_at, make_intrinsics, whole_image
-from jaxtyping import Num
+from goembed_nerf_renderer.cameras import Camera, PosedPixels, camera_rays, look_at, make_intrinsics, whole_image
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goembed_pixel_aligned.config import PixelAlignedConfig
 from goembed_pixel_aligned.features import Features
 
+UPRIGHT_CHANNELS = 2
 DISTANCE = 4.0  # of the example's cameras from the middle
 
 
@@ -28,19 +29,21 @@ class PixelAlignedEncoder(nn.Module):
         super().__init__()
         self.config = config
         network = config.network
-        self.network = DiT(network)
-        self.detail = nn.Conv2d(
-            network.in_channels, network.out_channels, config.kernel_px, padding=config.kernel_px // 2
-        )
+        channels = network.in_channels + UPRIGHT_CHANNELS * config.upright
+        self.network = DiT(network.model_copy(update={"in_channels": channels}))
+        self.detail = nn.Conv2d(channels, network.out_channels, config.kernel_px, padding=config.kernel_px // 2)
 
     def forward(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Features:
         """Features of whole images, with their cameras; `timestep` is 0 where none is given."""
         values, params = observations
+        network = self.config.network
         batch, views = require_images(observations, "observations", self.config)
         if timestep is None:
             timestep = torch.zeros(batch, device=values.device)
         if timestep.shape != (batch,):
             raise UserError(f"timestep has shape {tuple(timestep.shape)}, expected ({batch},): one per signal")
+        if self.config.upright:
+            values = torch.cat([values, upright(params, network.height, network.width).to(values)], 2)
         images = values.flatten(0, 1)
         maps = self.network(images, timestep.repeat_interleave(views)) + self.detail(images)
         return Features(maps.unflatten(0, (batch, views)), params.camera, params.image_size)
@@ -88,6 +91,18 @@ def example_views(batch_size: int, views: int, config: PixelAlignedConfig, gener
     middle = [torch.full_like(focal, 0.5 * side) for side in (network.width, network.height)]
     camera = Camera(pose, make_intrinsics(focal, focal, *middle))
     return Observations(values, whole_image(camera, network.height, network.width))
+
+
+def upright(params: PosedPixels, height: int, width: int) -> Float[Tensor, "batch views 2 height width"]:
+    """How steeply rays rise, by unit of depth, and the sine of the camera's elevation above the origin.
+
+    Both stay as they are when the world turns about z.
+    """
+    whole = whole_image(params.camera, height, width)
+    rays = camera_rays(whole.camera, whole.pixels)
+    place = params.camera.camera_to_world[..., :3, 3]
+    elevation = F.normalize(place, dim=-1)[..., 2, None, None]
+    return torch.stack([rays.directions[..., 2], elevation.expand(rays.directions.shape[:-1])], 2)
 
 
 def zoomed(features: Tensor, height: int, width: int) -> Tensor:

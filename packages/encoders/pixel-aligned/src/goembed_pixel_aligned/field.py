@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import torch
 from goembed_core.errors import UserError
-from goembed_core.precision import at_least_float32
+from goembed_core.precision import at_least_float32, without_autocast
+from goembed_nerf_renderer.cameras import Camera
 from goembed_nerf_renderer.fields import FieldSamples
 from jaxtyping import Float
 from torch import Tensor
@@ -34,6 +35,7 @@ class Units(NamedTuple):
 
     middle: Float[Tensor, " batch"]  # depth from which depths are counted
     first_frequency: Float[Tensor, " batch"]
+    surface_frequency: Float[Tensor, " batch"]
     density_scale: Float[Tensor, " batch"]
 
 
@@ -44,8 +46,10 @@ class PixelAlignedField(NamedTuple):
     repeated, moved and stored.  Differentiable in everything but where views begin and end.
     """
 
-    features: Features  # already projected to the network's width
+    features: Features  # projected to the network's width, and behind that the depths of its surfaces
+    frame: Float[Tensor, "batch views 3 4"]  # from the world to where positions are encoded, for each view
     position: Float[Tensor, "batch views encoded c"]
+    behind: Float[Tensor, "batch views surfaces encoded_distance c"]  # for each surface of a pixel; may be none
     view_blocks: tuple[Block, ...]
     blocks: tuple[Block, ...]
     out: Float[Tensor, "batch c out"]
@@ -62,8 +66,14 @@ class PixelAlignedField(NamedTuple):
                 f"points of shape {tuple(points.shape)} for {len(maps)} fields: expected ({len(maps)}, n, 3)"
             )
         sight = look_up(camera, image_size, points)
-        encoded = self._encode(sight.local)
-        h = torch.baddbmm(sample_maps(maps, sight.place).flatten(0, 1), encoded, self.position.flatten(0, 1))
+        found = sample_maps(maps, sight.place)
+        surfaces, width = self.behind.shape[2], self.position.shape[-1]
+        encoded, weights = self._encode(points), self.position
+        if surfaces:
+            encoded = torch.cat([encoded, self._behind(sight.local, found[..., width:])], -1)
+            weights = torch.cat([weights, self.behind.flatten(2, 3)], 2)
+            found = found[..., :width]
+        h = torch.baddbmm(found.flatten(0, 1), encoded, weights.flatten(0, 1))
         for block in self.view_blocks:
             h = block(h)
         h = mean_over_views(h.unflatten(0, maps.shape[:2]), sight.valid)
@@ -73,13 +83,42 @@ class PixelAlignedField(NamedTuple):
         density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * sight.valid.any(1)
         return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
 
-    def _encode(self, local: Float[Tensor, "batch views n 3"]) -> Float[Tensor, "m n encoded"]:
-        """Positions in the frame of each camera, depths from the middle."""
-        depth = local[..., 2:] - self.units.middle[:, None, None, None].to(local)
+    def _encode(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "m n encoded"]:
+        """Positions in each view's frame."""
         octaves = (self.position.shape[2] // 3 - 1) // 2
-        first = self.units.first_frequency[:, None, None, None, None].to(local)
-        encoded = encode_position(torch.cat([local[..., :2], depth], -1), octaves, first)
+        first = self.units.first_frequency[:, None, None, None, None].to(points)
+        with without_autocast(points.device):
+            frame = self.frame.to(points)
+            encoded = encode_position(points[:, None] @ frame[..., :3].mT + frame[..., None, :, 3], octaves, first)
         return encoded.flatten(0, 1).to(self.position.dtype)
+
+    def _behind(
+        self, local: Float[Tensor, "batch views n 3"], surfaces: Float[Tensor, "batch views n k"]
+    ) -> Float[Tensor, "m n k_encoded"]:
+        """How far behind its pixel's surfaces a point is, each encoded by itself."""
+        octaves = (self.behind.shape[3] - 1) // 2
+        first = self.units.surface_frequency[:, None, None, None, None, None].to(local)
+        depth = local[..., 2:] - self.units.middle[:, None, None, None].to(local)
+        encoded = encode_position((depth - surfaces.to(local))[..., None], octaves, first)
+        return encoded.flatten(-2).flatten(0, 1).to(self.position.dtype)
+
+
+def camera_frame(camera: Camera, middle: float) -> Float[Tensor, "*views 3 4"]:
+    """That of each camera, its depths from the middle."""
+    pose = camera.camera_to_world
+    turn = pose[..., :3, :3].mT
+    place = -(turn @ pose[..., :3, 3:]) - middle * pose.new_tensor([[0.0], [0.0], [1.0]])
+    return torch.cat([turn, place], -1)
+
+
+def upright_frame(camera: Camera) -> Float[Tensor, "*views 3 4"]:
+    """The world's, turned about its z until x is the camera's right, as seen from above."""
+    pose = camera.camera_to_world
+    right = F.normalize(pose[..., :2, 0], dim=-1)
+    x, y = right.unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    rows = [[x, y, zero, zero], [-y, x, zero, zero], [zero, zero, one, zero]]
+    return torch.stack([torch.stack(row, -1) for row in rows], -2)
 
 
 class GuidedField(NamedTuple):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from goembed_pixel_aligned.config import FieldConfig
 from goembed_pixel_aligned.embedding import encoded_size
 from goembed_pixel_aligned.features import Features
-from goembed_pixel_aligned.field import Block, PixelAlignedField, Units
+from goembed_pixel_aligned.field import Block, PixelAlignedField, Units, camera_frame, upright_frame
 
 FREQUENCY_DIM = 256
 
@@ -25,6 +25,9 @@ class FieldNetwork(nn.Module):
     With `image_code` a view's mean feature takes part in that, and adds to the weights that read positions.  So what is
     true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
 
+    With `surfaces` the features of a pixel tell depths as well, and points are placed behind each: a step of density is
+    then the same function wherever it is, and not one that the layers make anew for every depth.
+
     **Arguments:**
     - `feature_channels`: of the maps.
     - `extra`: features that the field has beside its colour.
@@ -34,8 +37,15 @@ class FieldNetwork(nn.Module):
         super().__init__()
         self.config = config
         width, encoded = config.width, encoded_size(config.frequencies)
-        self.project = nn.Conv2d(feature_channels, width, 1)
+        surfaces, distance = config.surfaces, encoded_size(config.frequencies, 1)
+        self.project = nn.Conv2d(feature_channels, width + surfaces, 1)
         self.position = nn.Parameter(torch.randn(encoded, width) * encoded**-0.5)
+        self.behind = None
+        if surfaces:
+            self.behind = nn.Parameter(torch.randn(surfaces, distance, width) * (encoded + surfaces * distance) ** -0.5)
+            with torch.no_grad():
+                self.project.weight[width:] *= 0.3
+                self.project.bias[width:] = config.surface_spread * (2 * (torch.arange(surfaces) + 0.5) / surfaces - 1)
         self.blocks = nn.ModuleList(ModulatedBlock(config) for _ in range(config.view_blocks + config.blocks))
         self.out = nn.Linear(width, 4 + extra)
         nn.init.normal_(self.out.weight, std=0.5 * width**-0.5)
@@ -70,10 +80,19 @@ class FieldNetwork(nn.Module):
         def constant(value: float) -> Tensor:
             return torch.full((batch,), value, dtype=self.position.dtype, device=self.position.device)
 
-        units = Units(*map(constant, (self.config.middle, self.config.first_frequency, self.config.density_scale)))
+        behind = self.behind
+        if behind is None:
+            behind = self.position.new_zeros(0, encoded_size(self.config.frequencies, 1), self.config.width)
+        camera = features.camera
+        upright = self.config.frame == "upright"
+        frame = upright_frame(camera) if upright else camera_frame(camera, self.config.middle)
+        names = ("middle", "first_frequency", "surface_frequency", "density_scale")
+        units = Units(*(constant(getattr(self.config, name)) for name in names))
         return PixelAlignedField(
             features=features._replace(maps=maps),
+            frame=frame,
             position=position,
+            behind=behind.expand(batch, views, *behind.shape),
             view_blocks=blocks[:early],
             blocks=blocks[early:],
             out=of_each(self.out.weight.mT),

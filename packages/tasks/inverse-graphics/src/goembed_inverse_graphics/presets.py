@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 BOX = {"low": (-0.9, -0.9, -0.65), "high": (0.9, 0.9, 0.65)}  # what one box of `boxes` can reach
+UPRIGHT = {"frame": "upright", "surfaces": 4}
 UNIT = {"low": (-1.0, -1.0, -1.0), "high": (1.0, 1.0, 1.0)}
 
 
-def _encoders(size: int, patch: int, hidden: int, heads: int, depth: int, features: int, shown: int) -> dict[str, Any]:
+def _encoders(
+    size: int, patch: int, hidden: int, heads: int, depth: int, features: int, shown: int, upright: bool = True
+) -> dict[str, Any]:
     """The encoders of context and target."""
     network = {"height": size, "width": size, "patch_size": patch, "hidden_size": hidden, "num_heads": heads,
                "depth": depth, "out_channels": features, "head_std": 0.02}  # fmt: skip
     return {
-        "context": {"network": {"in_channels": 3, **network}},
-        "target": {"network": {"in_channels": 3 + shown, **network}},
+        "context": {"network": {"in_channels": 3, **network}, "upright": upright},
+        "target": {"network": {"in_channels": 3 + shown, **network}, "upright": upright},
     }
 
 
@@ -28,7 +31,8 @@ def _objects(path: str) -> dict[str, Any]:
         "views": {"first_is_context": False},
         "forward_model": {"near": 2.0, "far": 6.0, "box": UNIT, "background": "white", "view_dependent": False,
                           "proposal_samples": [24], "samples": 24, "min_transmittance": 0.003},
-        "denoiser": {**_encoders(64, 4, 384, 6, 8, 128, 5), "field": {"width": 128, "view_blocks": 2, "blocks": 2},
+        "denoiser": {**_encoders(64, 4, 384, 6, 8, 128, 5),
+                     "field": {"width": 128, "view_blocks": 2, "blocks": 2, **UPRIGHT},
                      "renderer": {"proposal_samples": [], "samples": 24}},
         "score": {"patch_px": 32, "estimate_every": 2, "lpips": 0.2, "distortion": 0.01},
         "context_dropout": 0.1,
@@ -37,10 +41,28 @@ def _objects(path: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _small_objects(path: str) -> dict[str, Any]:
+    """The same objects at 32 pixels, for two cores."""
+    large = _objects(path)
+    return {
+        **large,
+        "train": {"images": 64_000, "batch_size": 16, "ema_halflife_nimg": 3_000, "checkpoint_every_nimg": 16_000,
+                  "log_every_nimg": 480, "preview_every_nimg": 16_000, "mixed_precision": "bf16-if-native"},
+        "optimizer": {**large["optimizer"], "lr": 2e-3, "warmup_nimg": 1_600},
+        "dataset": {**large["dataset"], "size": 32},
+        "forward_model": {**large["forward_model"], "proposal_samples": [12], "samples": 12},
+        "denoiser": {**_encoders(32, 4, 128, 4, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
+                     "renderer": {"proposal_samples": [], "samples": 12}},
+        "score": {"rays": 48, "estimate_every": 1},
+        "context_dropout": 0.0,
+        "evaluate": {**large["evaluate"], "contexts": 200, "samples": 2, "scenes": 1, "batch_size": 16},
+    }  # fmt: skip
+
+
 def _published(dataset: dict[str, Any], near_far: tuple[float, float], score: dict[str, Any]) -> dict[str, Any]:
     """DFM supplement 2.1: DiT-XL/2 on the half resolution, 512 features, 64 + 64 samples, Adam 2e-5, DDIM-50."""
     near, far = near_far
-    encoders = _encoders(64, 4, 1152, 16, 28, 512, 5 + 64)
+    encoders = _encoders(64, 4, 1152, 16, 28, 512, 5 + 64, upright=False)
     for part in encoders.values():
         part["network"]["checkpoint_blocks"] = True
         part["kernel_px"] = 7
@@ -69,13 +91,14 @@ PRESETS: dict[str, dict[str, Any]] = {
                   "log_every_nimg": 480, "preview_every_nimg": 9_600, "mixed_precision": "bf16-if-native"},
         "dataset": {"jitter_rad": 1.0},
         "forward_model": {"box": BOX, "proposal_samples": [8], "samples": 8},
-        "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64},
+        "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
                      "renderer": {"proposal_samples": [], "samples": 10}},
         "score": {"rays": 32, "estimate_every": 1},
         "evaluate": {"batch_size": 8, "frequency_samples": 32},
         "schedule": {"timestep_shift": 2.0},
     },
     "furniture": _objects("furniture64"),
+    "furniture32": _small_objects("furniture64"),
     "aircraft": _objects("aircraft64"),
     "co3d": _published(
         {"name": "co3d", "path": "co3d/hydrant", "views": 3, "window": 40, "draws": 1000, "sequences": 500,
