@@ -46,8 +46,8 @@ def _small_objects(path: str) -> dict[str, Any]:
     large = _objects(path)
     return {
         **large,
-        "train": {"images": 64_000, "batch_size": 16, "ema_halflife_nimg": 3_000, "checkpoint_every_nimg": 16_000,
-                  "log_every_nimg": 480, "preview_every_nimg": 16_000, "mixed_precision": "bf16-if-native"},
+        "train": {"images": 36_000, "batch_size": 16, "ema_halflife_nimg": 2_000, "checkpoint_every_nimg": 9_000,
+                  "log_every_nimg": 480, "preview_every_nimg": 9_000, "mixed_precision": "bf16-if-native"},
         "optimizer": {**large["optimizer"], "lr": 2e-3, "warmup_nimg": 1_600},
         "dataset": {**large["dataset"], "size": 32},
         "forward_model": {**large["forward_model"], "proposal_samples": [12], "samples": 12},
