@@ -7,6 +7,7 @@ import torch
 from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
+from goembed_core.trees import select_views
 from goembed_inverse_graphics.losses import meets_box, random_rays, smoothness, thinned
 from goembed_inverse_graphics.model import split_scene
 from goembed_multiview_datasets.boxes import BoxDataset
@@ -73,17 +74,22 @@ def test_smoothness_is_of_disparity_and_gives_way_at_edges(scenes):
     assert smoothness(flat, scenes.values) < 1e-3
 
 
-def test_the_context_is_the_first_view_or_drawn(config, settings, scenes):
+def test_the_context_is_the_first_view_or_drawn(settings, scenes):
     """In boxes the first view is the one that says nothing of the hidden face."""
     random = ItemRandom(0, range(6))
-    split = split_scene(scenes, config.views, random)
+    split = split_scene(scenes, settings("views.score_context=false").views, random)
     assert torch.equal(split.context.values[:, 0], 2 * scenes.values[:, 0] - 1)
     rest = torch.cat([split.target.values, split.novel.values], 1)
     first = (rest[:, 0] == 2 * scenes.values[:, 1] - 1).flatten(1).all(1)
     assert first.any() and not first.all()
     assert torch.equal(rest.sum(1)[0], (2 * scenes.values[0, 1:] - 1).sum(0))
-    anything = split_scene(scenes, settings("views.first_is_context=false").views, random)
+    anything = split_scene(scenes, settings("views.first_is_context=false", "views.score_context=false").views, random)
     own = (anything.context.values[:, 0] == 2 * scenes.values[:, 0] - 1).flatten(1).all(1)
     assert not own.all()
+    known = split_scene(scenes, settings("views.score_context=true").views, ItemRandom(0, range(6)))
+    assert torch.equal(known.novel.values, torch.cat([split.novel.values, split.context.values], 1))
+    assert torch.equal(known.novel.params.camera.camera_to_world[:, 1], scenes.params.camera.camera_to_world[:, 0])
+    two = split_scene(select_views(scenes, slice(0, 2)), settings("views.score_context=true").views, random)
+    assert torch.equal(two.novel.values, two.context.values)
     with pytest.raises(UserError, match=r"3 views for 3 of context"):
         split_scene(scenes, settings("views.context=3").views, random)

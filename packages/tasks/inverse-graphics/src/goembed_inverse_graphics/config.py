@@ -17,6 +17,9 @@ class ViewsConfig(Config):
     first_is_context: bool = Field(
         default=True, description="the context begins with the scene's first view, as in boxes; else all are drawn"
     )
+    score_context: bool = Field(
+        default=False, description="the context's views are compared beside the novel one: what they show is known"
+    )
 
 
 class ScoreConfig(Config):

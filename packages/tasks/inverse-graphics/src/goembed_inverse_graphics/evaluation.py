@@ -61,7 +61,8 @@ def test_scenes(config: InverseGraphicsConfig) -> tuple[Dataset, Observations, i
     else:
         dataset = held_out(config.dataset).build()
         count = min(count, len(dataset))
-        items = torch.arange(count) * (len(dataset) // count)
+        different = len(dataset) // getattr(dataset.config, "draws", 1)  # scenes, of which each is drawn so often
+        items = torch.arange(count) * max(1, different // count)
         target = num_context
     scenes = dataset.observations(items)
     if not config.views.first_is_context:

@@ -105,17 +105,25 @@ def trained_part(denoiser: SceneDenoiser, stage: str) -> nn.Module:
 
 
 def split_scene(scene: Observations, config: ViewsConfig, random: ItemRandom) -> Split:
-    """Context, target and, where there are views left, a novel one; drawn for each scene. Values become [-1, 1]."""
+    """Context, target and, where there are views left, a novel one; drawn for each scene. Values become [-1, 1].
+
+    With `score_context` the context is among the novel views as well.
+    """
     scene = scene._replace(values=2 * scene.values - 1)
     views = scene.values.shape[1]
     num_novel = min(1, views - config.context - 1)
     if num_novel < 0:
         raise UserError(f"scenes of {views} views for {config.context} of context and a target: set dataset.views")
-    if not config.first_is_context:
-        return split_views(scene, config.context, 1, num_novel, random)
-    first, rest = select_views(scene, slice(0, 1)), select_views(scene, slice(1, None))
-    split = split_views(rest, config.context - 1, 1, num_novel, random)
-    return split._replace(context=concatenate([first, split.context], 1))
+    if config.first_is_context:
+        first, rest = select_views(scene, slice(0, 1)), select_views(scene, slice(1, None))
+        split = split_views(rest, config.context - 1, 1, num_novel, random)
+        split = split._replace(context=concatenate([first, split.context], 1))
+    else:
+        split = split_views(scene, config.context, 1, num_novel, random)
+    if config.score_context:
+        known = [split.context] if split.novel is None else [split.novel, split.context]
+        split = split._replace(novel=concatenate(known, 1))
+    return split
 
 
 def held_out(dataset: ComponentConfig, **changed: Any) -> ComponentConfig:
