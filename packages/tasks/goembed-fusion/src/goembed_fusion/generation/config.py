@@ -12,11 +12,21 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from goembed_fusion.config import NetworkConfig
 
 
+def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
+    """The encoder of the denoiser, around a triplane."""
+    renderer = {"samples": samples, "background": "white", "view_dependent": False, "near": 2.0, "far": 6.0}
+    model = {"name": "triplane", "resolution": resolution, "channels": channels, "renderer": renderer}
+    return {"timesteps": 1000, "steps": 3, "gain": 1.0, "scale_dims": (1, 2), "forward_model": model}
+
+
 class PlaneDenoiserConfig(NetworkConfig):
     """A transformer on what a context and a noisy target are encoded to."""
 
     encoder: ComponentConfig = component(
-        "encoder", description="gives planes, has a forward model, and knows the timesteps of noise: goembed"
+        "encoder",
+        "goembed",
+        params=_triplane(32, 12, 16),
+        description="gives planes, has a forward model, and knows the timesteps of noise: goembed",
     )
     width: PositiveInt = Field(default=32, description="of the convolutions of unpatch=convolutional")
     checkpoint_blocks: bool = Field(
@@ -64,13 +74,6 @@ class FusionEvaluateConfig(Config):
     pictures: PositiveInt = Field(default=6, description="objects that the report shows")
 
 
-def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
-    """The encoder of the denoiser, around a triplane."""
-    renderer = {"samples": samples, "background": "white", "view_dependent": False, "near": 2.0, "far": 6.0}
-    model = {"name": "triplane", "resolution": resolution, "channels": channels, "renderer": renderer}
-    return {"name": "goembed", "timesteps": 1000, "steps": 3, "gain": 1.0, "scale_dims": (1, 2), "forward_model": model}
-
-
 class GOEmbedFusionConfig(TaskConfig):
     """Sample the objects that a few views, or none, could be of: DFM over triplanes (GOEmbedFusion)."""
 
@@ -89,7 +92,7 @@ class GOEmbedFusionConfig(TaskConfig):
     denoiser: ComponentConfig = component(
         "denoiser",
         "plane-denoiser",
-        params={"encoder": _triplane(32, 12, 16)},
+        params={"encoder": {"name": "goembed", **_triplane(32, 12, 16)}},
         description="what makes planes of context and noisy target; its encoder has the forward model",
     )
     regression: bool = Field(
@@ -139,8 +142,8 @@ FUSION_PRESETS: dict[str, dict[str, Any]] = {
                   "checkpoint_every_nimg": 160_000},
         "optimizer": {"lr": 5e-5, "betas": (0.9, 0.999), "warmup_nimg": 0, "decay": "constant", "muon_lr": None},
         "dataset": {"size": 128},
-        "denoiser": {"encoder": _triplane(128, 32, 96), "patch_size": 4, "hidden_size": 1152, "depth": 28,
-                     "num_heads": 16, "width": 128, "checkpoint_blocks": True},
+        "denoiser": {"encoder": {"name": "goembed", **_triplane(128, 32, 96)}, "patch_size": 4,
+                     "hidden_size": 1152, "depth": 28, "num_heads": 16, "width": 128, "checkpoint_blocks": True},
         "views": {"context": (4, 4), "target": 2, "novel": 0, "rays": 4096, "encoded_rays": 4096},
         "context_dropout": 0.1,
         "sampler": {"name": "ddim", "num_steps": 50},
