@@ -103,7 +103,10 @@ class GOEmbedFusionConfig(TaskConfig):
         default=0.15, description="probability with which a context is left out in training"
     )
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="the noise schedule")
-    sampler: SamplerConfig = Field(default=SamplerConfig(), description="the sampler of the evaluation")
+    sampler: SamplerConfig = Field(
+        default=SamplerConfig(num_steps=4),
+        description="the sampler of the evaluation; few steps, as each looks at renderings of the one before",
+    )
     evaluate: FusionEvaluateConfig = Field(default=FusionEvaluateConfig(), description="the evaluation")
 
 
@@ -126,7 +129,7 @@ class FusionSampleConfig(Config):
         default=0.3, description="what stops so much light, along a ray or a cell, is a point or inside the mesh"
     )
     seed: NonNegativeInt = Field(default=0, description="seed of all random numbers")
-    sampler: SamplerConfig = Field(default=SamplerConfig(), description="the sampler")
+    sampler: SamplerConfig = Field(default=SamplerConfig(num_steps=4), description="the sampler")
     out: Path | None = Field(default=None, description="folder of what is written; null for RUN/samples")
 
 

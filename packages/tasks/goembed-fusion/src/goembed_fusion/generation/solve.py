@@ -14,7 +14,7 @@ from goembed_nerf_renderer.cameras import PosedPixels
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from goembed_fusion.generation.denoiser import PlaneDenoiser, Thinned
+from goembed_fusion.generation.denoiser import PlaneDenoiser
 from goembed_fusion.generation.model import Model, SceneView
 
 
@@ -45,22 +45,19 @@ class Solver:
         count: int,
         sampler: SamplerConfig,
         stream: str,
-        first: int = 0,
     ) -> Samples:
         """`count` samples of each encoded context, next to each other.
 
         **Arguments:**
         - `target`: `φ` of the views whose noise is removed together, whole images.
-        - `first`: number of the first sample, whose noise depends on it.
         """
         views, (height, width) = target.image_size.shape[1], target.pixels.shape[2:4]
+        dfm = DFM(SceneView(self.model.denoiser.forward_model), self._denoise, self.model.schedule)
         found = []
         for part in self._parts(len(known) * count):
             rows = torch.arange(part.start, part.stop)
             items = (rows // count).to(self.device)
-            random = ItemRandom(self.seed, (first + rows).tolist(), stream, self.device)
-            denoise = _Encoded(self.model, random.stream("encoded"))
-            dfm = DFM(SceneView(self.model.denoiser.forward_model), denoise, self.model.schedule)
+            random = ItemRandom(self.seed, rows.tolist(), stream, self.device)
             context = Observations(known[items], None)
             found.append(dfm.sample(context, select_items(target, items), (views, 3, height, width), sampler, random))
         return Samples(torch.cat([s.signal for s in found]), torch.cat([s.observation.float() for s in found]))
@@ -78,27 +75,9 @@ class Solver:
         see = SceneView(network.forward_model)
         return torch.cat([see(planes[part], select_items(params, part)).float() for part in self._parts(len(planes))])
 
+    def _denoise(self, context: Observations, noisy: Observations, timestep: Num[Tensor, " batch"]) -> Tensor:
+        """The denoiser of contexts that are encoded already, zeros where there is none."""
+        return self.model.denoiser.denoise(context.values, noisy, timestep)
+
     def _parts(self, number: int) -> list[slice]:
         return [slice(n, min(n + self.batch_size, number)) for n in range(0, number, self.batch_size)]
-
-
-class _Encoded:
-    """The denoiser of contexts that are encoded already, zeros where there is none.
-
-    It looks at as many pixels of the noisy target as in training, drawn anew in every step.
-    """
-
-    def __init__(self, model: Model, random: ItemRandom):
-        self.model, self.random, self.calls = model, random, 0
-
-    def __call__(self, context: Observations, noisy: Observations, timestep: Num[Tensor, " batch"]) -> Tensor:
-        self.calls += 1
-        return self.model.denoiser.denoise(context.values, noisy, timestep, self._thinned(len(timestep)))
-
-    def _thinned(self, batch: int) -> Thinned | None:
-        """With guidance each item is there twice, with the same pixels."""
-        if self.model.views.encoded_rays is None:
-            return None
-        items = self.random.items * (batch // len(self.random))
-        random = ItemRandom(self.random.seed, items, f"step {self.calls}", self.random.device)
-        return Thinned(self.model.views.encoded_rays, random)
