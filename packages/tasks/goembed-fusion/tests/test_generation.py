@@ -193,6 +193,7 @@ def test_what_cannot_be_done_is_said(run, objects, tmp_path, capsys):
         "denoiser.encoder.timesteps=null": "denoiser.encoder.timesteps=None and schedule.num_timesteps=1000",
         "denoiser.patch_size=6": "denoiser.patch_size=6 does not divide the planes' side, 16",
         "evaluate.context=[1,6]": "ask for 10 views of an object, and those of dataset have 8",
+        'evaluate.features={"name": "efficientnet-lite0", "weights": "nothing.npz"}': "there is no such file",
         "views.context=[3,1]": "context=[3, 1]: expected the fewest first",
     }.items():
         assert cli.main(["train", *tiny(objects), more, f"run.dir={tmp_path / 'r'}"]) == 2

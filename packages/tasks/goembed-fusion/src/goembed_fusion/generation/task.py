@@ -36,6 +36,8 @@ class GOEmbedFusion:
     def __init__(self, config: GOEmbedFusionConfig):
         self.config = config
         self.networks = models.build(config)
+        if config.evaluate.features is not None:
+            config.evaluate.features.build()  # its weights have to be there before the training, not after it
         self.test = load(config.dataset, "test")
         require_enough(config, self.test)
         self._learned: Scenes | None = None
