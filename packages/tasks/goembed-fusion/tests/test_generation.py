@@ -9,10 +9,12 @@ import torch
 import trimesh
 from goembed_core import cli, plugins
 from goembed_core.config import ConfigError, resolve, resolve_run
+from goembed_core.metrics.distances import frechet_distance
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
 from goembed_fusion import viewing
 from goembed_fusion.generation import model as models
+from goembed_fusion.generation.evaluation import frechet
 from goembed_fusion.generation.judged import judged_views
 from goembed_fusion.generation.solve import Solver
 from goembed_fusion.scenes import load
@@ -155,6 +157,12 @@ def test_the_sides_are_nearest_and_farthest_of_what_is_left(objects):
         angles = torch.stack([torch.nn.functional.cosine_similarity(place, first, dim=0) for place in left])
         for number, chosen in enumerate((angles.argmax(), angles.argmin())):
             assert torch.equal(places["sides"][row, number], left[chosen])
+
+
+def test_the_distance_is_the_same_in_what_both_sets_span():
+    one, other = (torch.randn(n, 40, generator=torch.Generator().manual_seed(n)) for n in (9, 12))
+    assert frechet(one, other) == pytest.approx(frechet_distance(one, other), rel=1e-5)
+    assert frechet(one, one) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_loaded_model_samples_as_it_did(run, objects, tmp_path):

@@ -7,9 +7,10 @@ import io
 import torch
 from goembed_core.report.builder import Report
 from goembed_core.report.figures import heatmap_grid, image_grid, line_plot, to_uint8
-from goembed_core.trees import select_items
-from goembed_nerf_renderer.cameras import Camera, resize_camera, whole_image
+from goembed_core.trees import select_items, select_views
+from goembed_nerf_renderer.cameras import Camera, PosedPixels, resize_camera, whole_image
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def compose(report: Report, config: FusionEvaluateConfig, solver: Solver, found:
         report.animation(_ride(config, solver, found, row), found.judged.names[row])
 
 
-def _samples(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, shown: int):
+def _samples(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, shown: int) -> Figure:
     judged, many, device = found.judged, config.samples, solver.device
     columns = [judged.context.values[:shown, : min(config.context)], judged.target.values[:shown, :1]]
     labels = [*(f"given {n + 1}" for n in range(min(config.context))), "truth"]
@@ -77,7 +78,7 @@ def _samples(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, sh
     return image_grid(torch.cat([column.cpu() for column in columns], 1), judged.names[:shown], labels)
 
 
-def _unconditional(solver: Solver, found: Evaluation, shown: int):
+def _unconditional(solver: Solver, found: Evaluation, shown: int) -> Figure:
     free, judged = found.unconditional, found.judged
     shown = min(shown, len(free.planes))
     other = solver.views(solver.model.denoiser, free.planes[:shown], _first_view(judged.views.params, shown))
@@ -85,11 +86,8 @@ def _unconditional(solver: Solver, found: Evaluation, shown: int):
     return image_grid(images.transpose(0, 1))
 
 
-def _first_view(params, shown: int):
-    part = type(params)(
-        Camera(*(leaf[:, :1] for leaf in params.camera)), params.pixels[:, :1], params.image_size[:, :1]
-    )
-    return select_items(part, slice(0, shown))
+def _first_view(params: PosedPixels, shown: int) -> PosedPixels:
+    return select_items(select_views(params, slice(0, 1)), slice(0, shown))
 
 
 def _ride(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, row: int) -> bytes:
