@@ -5,6 +5,7 @@ from __future__ import annotations
 FIRST_PARTY: dict[tuple[str, str], str] = {
     ("task", "fit_scene"): "goembed-fit-scene",
     ("task", "gan_inversion"): "goembed-gan-inversion",
+    ("task", "goembed_fusion"): "goembed-fusion",
     ("task", "gon"): "goembed-gon",
     ("task", "inverse_graphics"): "goembed-inverse-graphics",
     ("task", "motion"): "goembed-motion",
@@ -29,6 +30,7 @@ FIRST_PARTY: dict[tuple[str, str], str] = {
     ("encoder", "unprojection"): "goembed-fusion",
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "pixel-aligned"): "goembed-pixel-aligned",
+    ("denoiser", "plane-denoiser"): "goembed-fusion",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("encoder", "pixel-aligned"): "goembed-pixel-aligned",
     ("dataset", "blender"): "goembed-multiview-datasets",

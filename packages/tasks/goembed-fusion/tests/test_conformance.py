@@ -2,7 +2,7 @@
 
 import torch
 from goembed_core import plugins
-from goembed_core.testing import parametrize_encoder
+from goembed_core.testing import parametrize_denoiser, parametrize_encoder
 
 UNUSED = {"gradient_to_weights": "the decoder is trained with the encoder, but looks at signals, not at views"}
 RENDERER = {"samples": 4, "view_dependent": False}
@@ -54,4 +54,26 @@ def test_a_transformer_whose_patches_overlap_conforms(check):
 
 @parametrize_encoder(lambda: transformer("unprojection", "linear"), expected_failures=UNUSED)
 def test_a_transformer_behind_unprojection_conforms(check):
+    check()
+
+
+def denoiser(unpatch):
+    model = {"name": "triplane", "renderer": RENDERER, "resolution": 8, "channels": 3}
+    encoder = {"name": "goembed", "forward_model": model, "timesteps": 1000}
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "unpatch": unpatch, "width": 6}
+    network = plugins.build("denoiser", "plane-denoiser", {"encoder": encoder, **settings})
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # at first it adds nothing, and the scale does not depend on the time
+        for weights in [*network.network.parameters(), *network.encoder.scale.of_time.parameters()]:
+            weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
+    return network
+
+
+@parametrize_denoiser(lambda: denoiser("convolutional"))
+def test_a_denoiser_of_planes_conforms(check):
+    check()
+
+
+@parametrize_denoiser(lambda: denoiser("overlapping"))
+def test_a_denoiser_of_planes_that_overlap_conforms(check):
     check()

@@ -10,13 +10,17 @@ from goembed_core import cli
 from goembed_core.config import ComponentConfig
 from goembed_core.config.resolve import resolve_run
 from goembed_core.randomness import ItemRandom
+from goembed_core.runs import Run
 from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
+from goembed_fusion import viewing
 from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
 from goembed_fusion.evaluation import Judge
 from goembed_fusion.fitting import fit
 from goembed_fusion.methods import embed
 from goembed_fusion.scenes import draw, fixed_list, load
+from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.viewing import look
 from PIL import Image
 
 TASK = "plenoptic_encoding"
@@ -78,6 +82,16 @@ def test_a_turntable_of_an_object(run, tmp_path):
     with Image.open(tmp_path / "turntable.gif") as turntable:
         assert turntable.n_frames == 3 and turntable.size == (5 * 16, 16)
     assert cli.main(["sample", str(run), "object=2"]) == 2
+
+
+def test_what_is_decoded_can_be_viewed(run):
+    shown = viewing.encodings(Run.open(run))
+    names = ["1 step", "2 steps", "1 step, detached", "2 steps, detached", "unprojection"]
+    assert sorted(each.name for each in shown) == sorted(names)
+    pictures = [look(each, Camera(*(leaf[0] for leaf in each.views)), 12, 12).colour for each in shown]
+    assert all(picture.shape == (12, 12, 3) and picture.isfinite().all() for picture in pictures)
+    assert not torch.equal(pictures[0], pictures[1])
+    assert shown[0].images.shape == (3, 3, 12, 12)
 
 
 @pytest.mark.parametrize("preset", ["triplane", "factored"])

@@ -6,7 +6,9 @@ import json
 
 import pytest
 from goembed_core import cli
+from goembed_core.runs import Run
 from goembed_fusion import methods as models
+from goembed_fusion import viewing
 
 TASK = "sparse_view_reconstruction"
 
@@ -56,9 +58,11 @@ def test_all_transformers_begin_alike_but_for_the_un_patching(run):
     assert methods["linear2"].config.unpatch == "linear" and methods["steps2"].config.unpatch == "convolutional"
 
 
-def test_a_turntable_and_what_is_refused(run, objects, tmp_path, capsys):
+def test_a_turntable_what_is_viewed_and_what_is_refused(run, objects, tmp_path, capsys):
     assert cli.main(["sample", str(run), "sources=2", "frames=2", "size=16", f"out={tmp_path}"]) == 0
     assert (tmp_path / "turntable.gif").stat().st_size > 500
+    shown = viewing.encodings(Run.open(run))
+    assert [each.name for each in shown if "linear" in each.name] == ["2 steps, linear"] and len(shown) == 4
     voxels = ["preset=quick", "forward_model.name=voxels"]
     assert cli.main(["train", *tiny(objects, tmp_path / "r", *voxels)]) == 2
     assert "the transformer works on planes" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from goembed_core.plugins import Register, hookimpl
 
 @hookimpl
 def goembed_register(register: Register) -> None:
-    """Register the baseline's encoder and the tasks."""
+    """Register encoders, the denoiser, the tasks, and what is viewed of their runs."""
     register(
         "encoder",
         "unprojection",
@@ -21,6 +21,13 @@ def goembed_register(register: Register) -> None:
         "goembed_fusion.transformer:from_config",
         config="goembed_fusion.config:PlaneTransformerConfig",
         summary="a transformer on the patches of another encoder's triplanes, un-patched without a checkerboard",
+    )
+    register(
+        "denoiser",
+        "plane-denoiser",
+        "goembed_fusion.generation.denoiser:from_config",
+        config="goembed_fusion.generation.config:PlaneDenoiserConfig",
+        summary="planes that explain a context and a noisy target, by a transformer on the encodings of both",
     )
     register(
         "task",
@@ -39,4 +46,26 @@ def goembed_register(register: Register) -> None:
         presets="goembed_fusion.config:RECONSTRUCTION_PRESETS",
         sample_config="goembed_fusion.config:ReconstructionSampleConfig",
         summary="a few views of an object encoded into a triplane that a transformer improves",
+    )
+    register(
+        "task",
+        "goembed_fusion",
+        "goembed_fusion.generation.task:GOEmbedFusion",
+        config="goembed_fusion.generation.config:GOEmbedFusionConfig",
+        presets="goembed_fusion.generation.config:FUSION_PRESETS",
+        sample_config="goembed_fusion.generation.config:FusionSampleConfig",
+        summary="sample the objects that a few views, or none, could be of: diffusion over triplanes",
+    )
+    for name in ("plenoptic_encoding", "sparse_view_reconstruction"):
+        register(
+            "viewable",
+            name,
+            "goembed_fusion.viewing:encodings",
+            summary="a held-out object as each method has decoded it",
+        )
+    register(
+        "viewable",
+        "goembed_fusion",
+        "goembed_fusion.viewing:samples",
+        summary="samples of a held-out object, and of any",
     )

@@ -1,0 +1,1 @@
+"""GOEmbedFusion: diffusion with forward models over triplanes."""
