@@ -139,6 +139,7 @@ FUSION_PRESETS: dict[str, dict[str, Any]] = {
                   "checkpoint_every_nimg": 1_000, "mixed_precision": "no"},
         "views": {"rays": 96, "encoded_rays": 96},
         "schedule": {"timestep_shift": 2.0},
+        "evaluate": {"objects": 24},
     },
     "paper": {  # supplement: DiT-XL/2, 4 sources and 2 targets, batch 16, lr 5e-5, 1 M steps, x-start, cosine, T = 1000
         "train": {"images": 16_000_000, "batch_size": 16, "ema_halflife_nimg": 10_000, "log_every_nimg": 1_600,
