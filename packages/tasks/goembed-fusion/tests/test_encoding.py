@@ -89,6 +89,38 @@ def test_planes_have_a_scale_for_each_plane_and_channel(objects, tmp_path, prese
     assert "over_unprojection_k2" in json.loads((tmp_path / preset / "metrics.json").read_text())["metrics"]
 
 
+def test_further_encodings_differ_in_what_was_asked_for_alone(objects, tmp_path):
+    asked = tiny(
+        objects, tmp_path / "r", "train.images=4", "steps=[1]", "evaluate.sources=[2]",
+        "against.three.steps=[3]", "against.moved.forward_model.learned_origin=true",
+    )  # fmt: skip
+    assert cli.main(["train", *asked]) == 0
+    results = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert {"psnr_k2_three", "over_three_k2", "over_moved_k2"} <= results["metrics"].keys()
+    model = models.load(tmp_path / "r/model", TASK)
+    assert {name: method.config.steps for name, method in model.methods.items() if name != "unprojection"} == {
+        "steps1": 1, "three": 3, "moved": 1,
+    }  # fmt: skip
+    moved = model.methods["moved"].forward_model
+    assert moved.config.model_copy(update={"learned_origin": False}) == model.methods["three"].forward_model.config
+    assert moved.origin(1, torch.device("cpu")).any()  # it was learned
+    page = (tmp_path / "r/report.html").read_text()
+    assert "moved" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("against.white.gain=1", "against.white: so another method is called"),
+        ("against.more.optimizer.lr=1", "against.more.optimizer: encodings are compared on the same batches"),
+        ("against.more.gain=-1", "against.more: "),
+    ],
+)
+def test_what_further_encodings_cannot_be_is_said(objects, tmp_path, capsys, asked, told):
+    assert cli.main(["train", *tiny(objects, tmp_path / "r", asked)]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_network_of_sines_has_no_unprojection(objects, tmp_path):
     asked = [s for s in tiny(objects, tmp_path / "r", *SIREN, "train.images=4", "steps=[1]") if "resolution" not in s]
     assert cli.main(["train", *asked]) == 0

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
+from goembed_core.config import (
+    ComponentConfig,
+    Config,
+    ConfigError,
+    OptimizerConfig,
+    TaskConfig,
+    TrainConfig,
+    component,
+    resolve_model,
+)
+from goembed_core.config.resolve import Layer
+from goembed_core.errors import UserError
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Unpatch = Literal["convolutional", "overlapping", "linear"]
 Steps = Annotated[int, Field(ge=1, le=10)]
+TAKEN = ("steps", "detached", "plain", "unprojection", "mean_image", "white", "fit_same_views", *get_args(Unpatch))
+MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z_]*[a-z]$", max_length=32)]
 
 
 class UnprojectionConfig(Config):
@@ -21,13 +34,24 @@ class UnprojectionConfig(Config):
     gain: PositiveFloat = Field(default=1.0, description="root mean square of the scaled moments")
 
 
-class NetworkConfig(Config):
-    """A transformer on the patches of a triplane."""
+class TransformerConfig(Config):
+    """A transformer on patches of grids."""
 
     patch_size: Annotated[int, Field(ge=2, le=64)] = Field(default=4, description="cells along a patch's side; even")
     hidden_size: PositiveInt = Field(default=96, description="numbers in a token; a multiple of 4 and of num_heads")
     depth: PositiveInt = Field(default=3, description="blocks")
     num_heads: PositiveInt = Field(default=4, description="attention heads per block")
+
+    @model_validator(mode="after")
+    def _heads_are_whole(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}")
+        return self
+
+
+class PlaneNetworkConfig(TransformerConfig):
+    """A transformer on the patches of a triplane."""
+
     unpatch: Unpatch = Field(
         default="convolutional",
         description="what tokens become: convolutional, smooth features that convolutions mix with the planes given; "
@@ -41,12 +65,33 @@ class NetworkConfig(Config):
         return self
 
 
-class PlaneTransformerConfig(NetworkConfig):
+class PlaneTransformerConfig(PlaneNetworkConfig):
     """A transformer behind an encoder of triplanes."""
 
     encoder: ComponentConfig = component(
         "encoder", description="gives triplanes, and has a forward model: goembed or unprojection"
     )
+
+
+class VoxelTransformerConfig(TransformerConfig):
+    """Convolutions and a transformer behind an encoder of voxels."""
+
+    encoder: ComponentConfig = component(
+        "encoder", description="gives voxels, and has a forward model: goembed or unprojection"
+    )
+    width: PositiveInt = Field(default=24, description="features of a cell before the first halving; each doubles them")
+
+    @model_validator(mode="after")
+    def _halves_to_one(self) -> Self:
+        if self.patch_size & (self.patch_size - 1):
+            raise ValueError(f"patch_size={self.patch_size}: expected a power of two, as voxels are halved to tokens")
+        return self
+
+
+class NetworkConfig(PlaneNetworkConfig):
+    """The transformer of a reconstruction, on planes (whose un-patching is chosen) or on voxels (whose width is)."""
+
+    width: PositiveInt = Field(default=24, description="on voxels: features of a cell before the first halving")
 
 
 class DrawConfig(Config):
@@ -126,6 +171,11 @@ class ExperimentConfig(TaskConfig):
         description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
     )
     draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
+    against: dict[MethodName, dict[str, Any] | None] = Field(
+        default={},
+        description="further encodings, to compare with the one of the most steps: their names, and in which of "
+        "forward_model, steps and gain each differs",
+    )
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
 
     @model_validator(mode="after")
@@ -145,15 +195,9 @@ class PlenopticEncodingConfig(ExperimentConfig):
 
 
 class SparseViewReconstructionConfig(ExperimentConfig):
-    """Encode views of objects into triplanes, improve these by a transformer, decode, and look from elsewhere."""
+    """Encode views of objects into voxels or triplanes, improve these by a transformer, and look from elsewhere."""
 
     task: str = Field(default="sparse_view_reconstruction", description="name of the task")
-    forward_model: ComponentConfig = component(
-        "forward-model",
-        "triplane",
-        params=_model(16, resolution=32, channels=12),
-        description="a triplane, its decoder and its renderer",
-    )
     steps: tuple[Steps, ...] = Field(
         default=(1, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
     )
@@ -162,9 +206,40 @@ class SparseViewReconstructionConfig(ExperimentConfig):
         description="optimiser of every method, with its transformer",
     )
     network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
-    compare_unpatching: tuple[Unpatch, ...] = Field(
-        default=("linear",), description="train the most steps with these other un-patchings too, to compare"
+    compare_plain: bool = Field(
+        default=True, description="train the encoding of the most steps without a network too, to compare"
     )
+    compare_unpatching: tuple[Unpatch, ...] = Field(
+        default=(), description="of a triplane: train the most steps with these other un-patchings too, to compare"
+    )
+
+
+COMPARED = ("forward_model", "gain", "steps")  # in which further encodings may differ
+
+
+def rivals(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
+    """The settings of each further encoding: the experiment's own, but for those in which it differs.
+
+    **Raises:** ConfigError, which names the encoding.
+    """
+    found = {}
+    for name, differences in config.against.items():
+        if differences is None:
+            continue
+        if name in TAKEN:
+            raise ConfigError(f"against.{name}: so another method is called; choose another name")
+        for key in differences.keys() - set(COMPARED):
+            raise ConfigError(
+                f"against.{name}.{key}: encodings are compared on the same batches; they differ in "
+                f"{', '.join(COMPARED)}"
+            )
+        own = config.model_dump(mode="json") | {"against": {}}
+        try:
+            layers = (Layer("the run", own), Layer(f"against.{name}", differences))
+            found[name] = resolve_model(type(config), [], layers).config
+        except UserError as error:
+            raise ConfigError(f"against.{name}: {error}") from error
+    return found
 
 
 class SampleConfig(Config):
@@ -190,13 +265,16 @@ def _preset(images: int, **settings: Any) -> dict[str, Any]:
     return {"train": train} | settings
 
 
+TRIPLANE = {"name": "triplane", **_model(16, resolution=32, channels=12)}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(600),
-    "triplane": _preset(600, forward_model={"name": "triplane", **_model(16, resolution=32, channels=12)}),
+    "triplane": _preset(600, forward_model=TRIPLANE),
     "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
     "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(600),
+    "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
 }

@@ -139,9 +139,10 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
     if steps[0] == 1 and best != name_of(1):
         pairs["over_one_step"] = (best, name_of(1))
     for count in steps:
-        for kind in ("detached", *UNPATCH):
+        for kind in ("detached", "plain", *UNPATCH):
             if name_of(count, kind) in scores:
                 pairs[f"over_{kind}_steps{count}"] = (name_of(count), name_of(count, kind))
+    pairs |= {f"over_{name}": (best, name) for name in model.facts.get("against", [])}
     if FITTED in scores:
         pairs["gap_to_fitting"] = (FITTED, best)
     found: dict[str, Scores] = {}
@@ -185,6 +186,8 @@ def _results(
         metrics |= {f"checkerboard_energy_{name}": figure(each, False, note, median) for name, each in patterns.items()}
     called = {"one_step": name_of(1)} if name_of(1) in scores and model.best != name_of(1) else {}
     called |= {name: name for name in ("unprojection", "mean_image", "white", FITTED) if name in scores}
+    plain = name_of(max(model.facts["steps"]), "plain")
+    called |= {"without_network": plain} if plain in scores else {}
     called |= {
         f"{kind}_unpatching": name_of(max(model.facts["steps"]), kind)
         for kind in UNPATCH

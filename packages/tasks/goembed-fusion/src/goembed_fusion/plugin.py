@@ -23,6 +23,13 @@ def goembed_register(register: Register) -> None:
         summary="a transformer on the patches of another encoder's triplanes, un-patched without a checkerboard",
     )
     register(
+        "encoder",
+        "voxel-transformer",
+        "goembed_fusion.volume:from_config",
+        config="goembed_fusion.config:VoxelTransformerConfig",
+        summary="convolutions around a transformer on the blocks of another encoder's voxels",
+    )
+    register(
         "task",
         "plenoptic_encoding",
         "goembed_fusion.tasks:PlenopticEncoding",
@@ -38,5 +45,5 @@ def goembed_register(register: Register) -> None:
         config="goembed_fusion.config:SparseViewReconstructionConfig",
         presets="goembed_fusion.config:RECONSTRUCTION_PRESETS",
         sample_config="goembed_fusion.config:ReconstructionSampleConfig",
-        summary="a few views of an object encoded into a triplane that a transformer improves",
+        summary="a few views of an object encoded into voxels or a triplane, which a transformer improves",
     )
