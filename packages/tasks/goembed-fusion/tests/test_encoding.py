@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
 from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
 from goembed_fusion.evaluation import Judge
-from goembed_fusion.fitting import fit
+from goembed_fusion.fitting import fit, variation
 from goembed_fusion.methods import embed
 from goembed_fusion.scenes import draw, fixed_list, load
+from goembed_nerf_renderer.fields import FieldSamples
 from PIL import Image
 
 TASK = "plenoptic_encoding"
@@ -56,7 +58,7 @@ def test_a_run_ends_with_figures_and_a_report(run):
         f"{name}_k{k}"
         for k in (1, 3)
         for name in ("over_unprojection", "one_step_over_unprojection", "over_one_step", "gap_to_fitting",
-                     "over_detached_steps1", "over_detached_steps2")
+                     "gap_to_fitting_at_sources", "over_detached_steps1", "over_detached_steps2", "sources_psnr")
     }  # fmt: skip
     assert results["metrics"].keys() == named
     baselines = results["baselines"]
@@ -67,6 +69,9 @@ def test_a_run_ends_with_figures_and_a_report(run):
         assert figures[f"over_one_step_k{k}"] == pytest.approx(
             figures[f"psnr_k{k}"] - baselines["one_step"][f"psnr_k{k}"], abs=1e-4
         )
+    for k in (1, 3):
+        gap = baselines["fit_same_views"][f"sources_psnr_k{k}"] - figures[f"sources_psnr_k{k}"]
+        assert figures[f"gap_to_fitting_at_sources_k{k}"] == pytest.approx(gap, abs=1e-4)
     assert baselines["white"]["psnr_k1"] == baselines["white"]["psnr_k3"]
     page = (run / "report.html").read_text()
     for words in ("Views and steps", "Held-out objects", "Encodings", "Training", "box"):
@@ -147,15 +152,50 @@ def test_the_fixed_list_is_fixed_and_holds_out_objects_and_views(scenes):
     assert not set(scenes["train"].names) & set(scenes["test"].names)
 
 
-def test_more_steps_of_fitting_come_nearer(run, scenes):
-    method = models.load(run / "model", TASK).methods["steps1"]
+def fitted(run, scenes, **settings):
+    """The error at the sources of a fit, and what it was begun with and ended at."""
+    method = models.load(run / "model", TASK).methods["steps1"].eval()
     judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
-    sources = judge.sources(judge.everything, 3)
-    errors = []
-    for steps in (1, 40):
-        signal = fit(FitConfig(steps=steps, rays=40, lr=0.5), method.forward_model, sources)
-        errors.append((method.forward_model(signal, sources.params) - sources.values).square().mean().item())
-    assert errors[1] < 0.7 * errors[0]
+    sources = judge.sources(judge.everything[:1], 3)
+    start = method.forward_model.origin(1, torch.device("cpu"))
+    found = fit(FitConfig(rays=40, **settings), method.forward_model, sources, start)
+    error = (found.forward_model(found.signal, sources.params) - sources.values).square().mean().item()
+    return error, method.forward_model, found
+
+
+def test_more_steps_of_fitting_come_nearer_and_a_decoder_of_its_own_nearer_still(run, scenes):
+    settings = {"lr": 0.02, "smoothness": 0.0}
+    few, *_ = fitted(run, scenes, steps=1, decoder_lr=None, **settings)
+    many, before, found = fitted(run, scenes, steps=60, decoder_lr=None, **settings)
+    own, trained, other = fitted(run, scenes, steps=60, decoder_lr=1e-2, **settings)
+    assert own < 0.7 * many < 0.7 * few
+    weights = [model.decode.decoder.network[0].weight for model in (before, found.forward_model, other.forward_model)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(trained.decode.decoder.network[0].weight, weights[0])  # that of the run is as it was
+
+
+def test_a_smooth_fit_varies_less(run, scenes):
+    found = []
+    for smoothness in (0.0, 0.5):
+        _, _, (signal, model) = fitted(run, scenes, steps=60, lr=0.02, decoder_lr=1e-2, smoothness=smoothness)
+        found.append(variation(model.decode(signal), ItemRandom(0, [0])).item())
+    assert found[1] < 0.7 * found[0]
+
+
+class Steps:
+    """A field with a step of opacity and colour at x = 0.5."""
+
+    decoder = SimpleNamespace(low=(0.0, -1.0, -1.0), high=(1.0, 1.0, 1.0))
+
+    def __call__(self, points, directions):
+        solid = (points[..., 0] > 0.5).float()
+        return FieldSamples(1e3 * solid, solid[..., None].expand(*solid.shape, 3))
+
+
+def test_variation_is_that_of_neighbours_along_each_axis():
+    """A sixteenth of the places have the step between them and their neighbour along one axis of three."""
+    found = torch.stack([variation(Steps(), ItemRandom(0, [n])) for n in range(40)]).mean().item()
+    assert found == pytest.approx(1 / 15 / 3, rel=0.15)
 
 
 def test_more_views_than_were_trained_on_make_no_larger_an_encoding(run, scenes):

@@ -17,7 +17,7 @@ from goembed_core.config import (
 )
 from goembed_core.config.resolve import Layer
 from goembed_core.errors import UserError
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Unpatch = Literal["convolutional", "overlapping", "linear"]
 Steps = Annotated[int, Field(ge=1, le=10)]
@@ -115,12 +115,21 @@ class DrawConfig(Config):
 
 
 class FitConfig(Config):
-    """Fitting the signal of each object to its source views, through the decoder that the encoding has trained."""
+    """Fitting each object by itself to its source views: its signal, and a decoder that begins as it was trained."""
 
     objects: NonNegativeInt = Field(default=4, description="the first so many of the fixed list; 0 for none")
-    steps: PositiveInt = Field(default=80, description="steps of Adam")
-    rays: PositiveInt = Field(default=96, description="pixels of each source view in a step")
-    lr: PositiveFloat = Field(default=0.1, description="learning rate of the signal, which begins at its origin")
+    steps: PositiveInt = Field(default=300, description="steps of Adam, whose rates fall to zero")
+    rays: PositiveInt = Field(default=128, description="pixels of each source view in a step")
+    lr: PositiveFloat = Field(default=0.05, description="learning rate of the signal")
+    decoder_lr: PositiveFloat | None = Field(
+        default=3e-3, description="learning rate of the decoder; null leaves it as it is"
+    )
+    start: Literal["origin", "encoding"] = Field(
+        default="origin", description="where the signal begins: at the origin, or at what the most steps lead to"
+    )
+    smoothness: NonNegativeFloat = Field(
+        default=0.02, description="weight of the mean difference of opacity and colour between neighbouring places"
+    )
 
 
 class EvaluateConfig(Config):

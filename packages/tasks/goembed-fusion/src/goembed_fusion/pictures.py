@@ -43,6 +43,13 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     )
     rows = [[label(name), *(scores[count].mean().item() for count in counts)] for name, scores in found.scores.items()]
     report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows)
+    if found.at_sources:
+        rows = [
+            [label(name), *(scores[count].mean().item() for count in counts)]
+            for name, scores in found.at_sources.items()
+        ]
+        caption = f"The same at the views that were encoded, of the {config.fit.objects} objects that were fitted"
+        report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows, caption)
     lines = {label(name): [found.scores[name][count].mean().item() for count in counts] for name in model.methods}
     report.figure(line_plot(counts, lines, "source views", "PSNR, dB"), "More views, and more steps")
     count = shown_sources(config)
