@@ -9,11 +9,11 @@ import pytest
 import torch
 from goembed_core import cli
 from goembed_core.config import ComponentConfig
-from goembed_core.config.resolve import resolve_run
+from goembed_core.config.resolve import resolve, resolve_run
 from goembed_core.randomness import ItemRandom
 from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
-from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
+from goembed_fusion.config import PRESETS, RECONSTRUCTION_PRESETS, DrawConfig, EvaluateConfig, FitConfig
 from goembed_fusion.evaluation import Judge
 from goembed_fusion.fitting import fit, variation
 from goembed_fusion.methods import embed
@@ -225,6 +225,22 @@ def test_a_loaded_method_encodes_as_it_did(run, scenes, tmp_path):
     sources = judge.sources(judge.everything, 3)
     for name in model.methods:
         assert torch.equal(model.embed(name, sources), again.embed(name, sources))
+
+
+@pytest.mark.parametrize("task", ["plenoptic_encoding", "sparse_view_reconstruction"])
+def test_presets_say_which_methods_there_are(task):
+    presets = {"plenoptic_encoding": PRESETS, "sparse_view_reconstruction": RECONSTRUCTION_PRESETS}[task]
+    common = {"steps1", "steps3", "unprojection"}
+    expected = {
+        "plenoptic_encoding": {
+            "quick": common | {"steps2"}, "triplane": common | {"steps2"}, "factored": common | {"steps2"},
+            "siren": {"steps1", "steps2", "steps3"},
+            "origins": {"steps3", "unprojection", "dense_origin", "clear_origin", "learned_origin", "told_places"},
+        },
+        "sparse_view_reconstruction": {"quick": common | {"plain3"}, "triplane": common | {"plain3", "linear3"}},
+    }[task]  # fmt: skip
+    for name in presets:
+        assert models.encoders_of(resolve(task, [f"preset={name}"]).config).keys() == expected[name]
 
 
 def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):

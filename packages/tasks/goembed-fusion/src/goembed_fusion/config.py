@@ -276,11 +276,19 @@ def _preset(images: int, **settings: Any) -> dict[str, Any]:
 
 TRIPLANE = {"name": "triplane", **_model(16, resolution=32, channels=12)}
 
+ORIGINS = {
+    "dense_origin": {"forward_model": {"decoder": {"density_bias": 1.0}}},
+    "clear_origin": {"forward_model": {"decoder": {"density_bias": -4.0}}},
+    "learned_origin": {"forward_model": {"learned_origin": True}},
+    "told_places": {"forward_model": {"decoder": {"position_frequencies": 2}}},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(600),
     "triplane": _preset(600, forward_model=TRIPLANE),
     "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
     "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
+    "origins": _preset(600, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
