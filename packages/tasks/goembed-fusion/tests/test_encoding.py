@@ -233,11 +233,14 @@ def test_presets_say_which_methods_there_are(task):
     common = {"steps1", "steps3", "unprojection"}
     expected = {
         "plenoptic_encoding": {
-            "quick": common | {"steps2"}, "triplane": common | {"steps2"}, "factored": common | {"steps2"},
+            "quick": common | {"steps5"}, "triplane": common | {"steps2"}, "factored": common | {"steps2"},
             "siren": {"steps1", "steps2", "steps3"},
             "origins": {"steps3", "unprojection", "dense_origin", "clear_origin", "learned_origin", "told_places"},
         },
-        "sparse_view_reconstruction": {"quick": common | {"plain3"}, "triplane": common | {"plain3", "linear3"}},
+        "sparse_view_reconstruction": {
+            "quick": {"steps1", "steps5", "unprojection", "plain5"},
+            "triplane": common | {"plain3", "linear3"},
+        },
     }[task]  # fmt: skip
     for name in presets:
         assert models.encoders_of(resolve(task, [f"preset={name}"]).config).keys() == expected[name]

@@ -79,7 +79,7 @@ class VoxelTransformerConfig(TransformerConfig):
     encoder: ComponentConfig = component(
         "encoder", description="gives voxels, and has a forward model: goembed or unprojection"
     )
-    width: PositiveInt = Field(default=24, description="features of a cell before the first halving; each doubles them")
+    width: PositiveInt = Field(default=16, description="features of a cell before the first halving; each doubles them")
 
     @model_validator(mode="after")
     def _halves_to_one(self) -> Self:
@@ -91,7 +91,7 @@ class VoxelTransformerConfig(TransformerConfig):
 class NetworkConfig(PlaneNetworkConfig):
     """The transformer of a reconstruction, on planes (whose un-patching is chosen) or on voxels (whose width is)."""
 
-    width: PositiveInt = Field(default=24, description="on voxels: features of a cell before the first halving")
+    width: PositiveInt = Field(default=16, description="on voxels: features of a cell before the first halving")
 
 
 class DrawConfig(Config):
@@ -150,9 +150,10 @@ def _furniture(size: int) -> dict[str, Any]:
     return {"size": size, "packed": True, "split": "train"}
 
 
-def _model(samples: int, **representation: Any) -> dict[str, Any]:
+def _model(samples: int, proposals: tuple[int, ...] = (), **representation: Any) -> dict[str, Any]:
     renderer = {"samples": samples, "background": "white", "view_dependent": False}
-    return representation | {"renderer": renderer}
+    proposed = {"proposal_samples": list(proposals)} if proposals else {}
+    return representation | {"renderer": renderer | proposed}
 
 
 class ExperimentConfig(TaskConfig):
@@ -169,7 +170,7 @@ class ExperimentConfig(TaskConfig):
     forward_model: ComponentConfig = component(
         "forward-model",
         "voxels",
-        params=_model(16, resolution=16, channels=12),
+        params=_model(16, proposals=(24,), resolution=16, channels=12),
         description="the representation, its decoder and its renderer",
     )
     steps: tuple[Steps, ...] = Field(
@@ -284,14 +285,14 @@ ORIGINS = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(600),
+    "quick": _preset(800, steps=[1, 3, 5]),
     "triplane": _preset(600, forward_model=TRIPLANE),
     "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
     "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
-    "origins": _preset(600, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
+    "origins": _preset(400, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(600),
+    "quick": _preset(800, steps=[1, 5], optimizer={"lr": 5e-3}, evaluate={"fit": {"objects": 0}}),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
 }

@@ -173,6 +173,7 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
             pairs["one_step_over_unprojection"] = (name_of(1), "unprojection")
     if steps[0] == 1 and best != name_of(1):
         pairs["over_one_step"] = (best, name_of(1))
+        pairs |= {f"{name_of(count)}_over_one_step": (name_of(count), name_of(1)) for count in steps[1:-1]}
     for count in steps:
         for kind in ("detached", "plain", *UNPATCH):
             if name_of(count, kind) in scores:
