@@ -65,7 +65,7 @@ def voxel_transformer(encoder):
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # at first it adds nothing
-        for weights in (*network.blocks.parameters(), *network.last.parameters()):
+        for weights in (*network.network.blocks.parameters(), *network.network.last.parameters()):
             weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
     return network
 

@@ -49,7 +49,7 @@ def test_what_one_corner_has_reaches_the_other_through_the_tokens():
 
     with torch.no_grad():
         assert far() > 1e-5
-        for block in network.blocks:
+        for block in network.network.blocks:
             block.modulation.weight.zero_()
             block.modulation.bias.zero_()  # the gates are shut: convolutions alone do not reach so far
         assert far() == 0
@@ -59,7 +59,7 @@ def test_equal_cells_stay_equal_but_at_the_border():
     """No weight knows where in a patch a cell is."""
     network = stirred(transformer(side=32, patch_size=2, depth=1))
     with torch.no_grad():
-        network.positions.zero_()
+        network.network.positions.zero_()
         found = network.refine(torch.ones(1, 3, 32, 32, 32)) - 1
     inner = found[..., 6:-6, 6:-6, 6:-6]
     assert inner.std(dim=(2, 3, 4)).max() < 1e-5 < inner.abs().max()

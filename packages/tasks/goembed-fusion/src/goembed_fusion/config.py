@@ -293,6 +293,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(800, steps=[1, 5], optimizer={"lr": 5e-3}, evaluate={"fit": {"objects": 0}}),
+    "quick": _preset(
+        800,
+        steps=[1, 5],
+        optimizer={"lr": 1e-2, "module_lr": {"network": 2e-3}},
+        evaluate={"fit": {"objects": 0}},
+    ),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
 }

@@ -23,11 +23,7 @@ MLP_RATIO = 4.0
 
 
 class VoxelTransformer(nn.Module):
-    """`ζ = ζ_in + up(blocks(down(ζ_in)))`, `ζ_in` the voxels that an encoder gives.
-
-    Convolutions halve the grid until a cell is what was a patch, which is a token of the transformer; convolutions of
-    interpolated features beside those from before each halving lead back, so that no weight knows where in a patch a
-    cell is.  At first the network adds nothing.
+    """`ζ = ζ_in + network(ζ_in)`, `ζ_in` the voxels that an encoder gives.  At first the network adds nothing.
 
     **Arguments:**
     - `encoder`: gives voxels, and has the forward model that they are signals of; trained and saved with this.
@@ -47,6 +43,43 @@ class VoxelTransformer(nn.Module):
         if side % config.patch_size:
             raise ConfigError(f"patch_size={config.patch_size} does not divide the grid's resolution={side}")
         self.config, self.encoder = config, encoder
+        self.network = VoxelNetwork(config, channels, side)
+        self.conformance = encoder.conformance
+
+    @property
+    def forward_model(self) -> nn.Module:
+        """The encoder's, which the voxels are signals of."""
+        return self.encoder.forward_model
+
+    def forward(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Tensor:
+        """How far from the origin the voxels are; `(B, C, R, R, R)`."""
+        return self.refine(self.encoder(observations, timestep))
+
+    def refine(self, voxels: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
+        """What the network makes of encoded voxels; differentiable in them."""
+        return voxels + at_least_float32(self.network(voxels))
+
+    def signal(self, observations: Observations, **settings: Any) -> Tensor:
+        """The signal that the observations lead to; settings are those of the encoder's own `signal`."""
+        origin = self.forward_model.origin(len(observations.values), observations.values.device)
+        encoded = tree_map(torch.sub, self.encoder.signal(observations, **settings), origin)
+        return tree_map(torch.add, origin, self.refine(encoded))
+
+    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Any]:
+        """What the encoder has for an example."""
+        return self.encoder.example(batch_size, generator)
+
+
+class VoxelNetwork(nn.Module):
+    """`up(blocks(down(ζ)))`: a transformer on blocks of voxels, within convolutions.
+
+    Convolutions halve the grid until a cell is what was a patch, which is a token; convolutions of interpolated
+    features beside those from before each halving lead back, so that no weight knows where in a patch a cell is.  Its
+    last layer is zero at first.
+    """
+
+    def __init__(self, config: VoxelTransformerConfig, channels: int, side: int):
+        super().__init__()
         halvings = config.patch_size.bit_length() - 1
         widths = [config.width * 2**level for level in range(halvings)] + [config.hidden_size]
         self.first = _convolution(channels, widths[0])
@@ -61,19 +94,9 @@ class VoxelTransformer(nn.Module):
         self.last = _convolution(widths[0], channels)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
-        self.conformance = encoder.conformance
 
-    @property
-    def forward_model(self) -> nn.Module:
-        """The encoder's, which the voxels are signals of."""
-        return self.encoder.forward_model
-
-    def forward(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Tensor:
-        """How far from the origin the voxels are; `(B, C, R, R, R)`."""
-        return self.refine(self.encoder(observations, timestep))
-
-    def refine(self, voxels: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
-        """What the network makes of encoded voxels; differentiable in them."""
+    def forward(self, voxels: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
+        """What is to be added."""
         x, beside = F.silu(self.first(voxels)), []
         for halve in self.down:
             beside.append(x)
@@ -86,17 +109,7 @@ class VoxelTransformer(nn.Module):
         for widen, other in zip(reversed(self.up), reversed(beside), strict=True):
             x = F.interpolate(x, other.shape[2:], mode="trilinear", align_corners=False)
             x = F.silu(widen(torch.cat([x, other], 1)))
-        return voxels + at_least_float32(self.last(x))
-
-    def signal(self, observations: Observations, **settings: Any) -> Tensor:
-        """The signal that the observations lead to; settings are those of the encoder's own `signal`."""
-        origin = self.forward_model.origin(len(observations.values), observations.values.device)
-        encoded = tree_map(torch.sub, self.encoder.signal(observations, **settings), origin)
-        return tree_map(torch.add, origin, self.refine(encoded))
-
-    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Any]:
-        """What the encoder has for an example."""
-        return self.encoder.example(batch_size, generator)
+        return self.last(x)
 
 
 def from_config(config: VoxelTransformerConfig) -> VoxelTransformer:
