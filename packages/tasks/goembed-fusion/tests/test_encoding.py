@@ -14,7 +14,7 @@ from goembed_core.randomness import ItemRandom
 from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
 from goembed_fusion.config import PRESETS, RECONSTRUCTION_PRESETS, DrawConfig, EvaluateConfig, FitConfig
-from goembed_fusion.evaluation import Judge
+from goembed_fusion.evaluation import Judge, paired
 from goembed_fusion.fitting import fit, variation
 from goembed_fusion.methods import embed
 from goembed_fusion.scenes import draw, fixed_list, load
@@ -76,6 +76,17 @@ def test_a_run_ends_with_figures_and_a_report(run):
     page = (run / "report.html").read_text()
     for words in ("Views and steps", "Held-out objects", "Encodings", "Training", "box"):
         assert words in page
+
+
+def test_what_is_paired_with_what():
+    ends = {"steps1": 10.0, "steps3": 12.0, "steps5": 15.0, "unprojection": 9.0, "plain5": 14.0, "mine": 11.0}
+    scores = {name: {4: torch.tensor([end, end + 1])} for name, end in ends.items()}
+    scores["fit_same_views"] = {4: torch.tensor([20.0])}  # of fewer objects
+    found = paired(models.Model({}, {"steps": [1, 3, 5], "against": ["mine"]}), scores)
+    assert {name: each[4].tolist() for name, each in found.items()} == {
+        "over_unprojection": [6, 6], "one_step_over_unprojection": [1, 1], "over_one_step": [5, 5],
+        "steps3_over_one_step": [2, 2], "over_plain_steps5": [1, 1], "over_mine": [4, 4], "gap_to_fitting": [5],
+    }  # fmt: skip
 
 
 def test_a_turntable_of_an_object(run, tmp_path):
