@@ -246,7 +246,7 @@ def test_presets_say_which_methods_there_are(task):
         "plenoptic_encoding": {
             "quick": common | {"steps5"}, "triplane": common | {"steps2"}, "factored": common | {"steps2"},
             "siren": {"steps1", "steps2", "steps3"},
-            "origins": {"steps3", "unprojection", "dense_origin", "clear_origin", "learned_origin", "told_places"},
+            "origins": {"steps3", "unprojection", "dense_origin", "clear_origin", "learned_origin"},
         },
         "sparse_view_reconstruction": {
             "quick": {"steps1", "steps5", "unprojection", "plain5"},

@@ -281,7 +281,6 @@ ORIGINS = {
     "dense_origin": {"forward_model": {"decoder": {"density_bias": 1.0}}},
     "clear_origin": {"forward_model": {"decoder": {"density_bias": -4.0}}},
     "learned_origin": {"forward_model": {"learned_origin": True}},
-    "told_places": {"forward_model": {"decoder": {"position_frequencies": 2}}},
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
