@@ -430,6 +430,46 @@ def test_both_learning_rates_follow_the_images(tmp_path):
     assert adam == pytest.approx(0.005) and muon == pytest.approx(0.01)
 
 
+def make_two_rate_plan(**rates):
+    """As with Muon, without it: blocks, or others, learn at rates of their own."""
+    plan = make_muon_plan()
+    for name in ("student", "other"):
+        settings = OptimizerConfig(lr=0.01, decay="cosine", module_lr=rates)
+        plan.players[name] = plan.players[name]._replace(optimizer=settings)
+    return plan
+
+
+def test_modules_learn_at_rates_of_their_own_that_follow_the_images(tmp_path):
+    trainer = Trainer(run_in(tmp_path), config(images=640), make_two_rate_plan(blocks=0.002))
+    trainer.images_seen = 320
+    trainer.train_step([None])
+    (adam,) = trainer.optimizers["student"]
+    rates = {id(p): group["lr"] for group in adam.param_groups for p in group["params"]}
+    for name, parameter in trainer.plan.modules["student"].named_parameters():
+        expected = 0.001 if name.startswith("blocks.") else 0.005
+        assert rates.pop(id(parameter)) == pytest.approx(expected)
+    assert not rates
+
+
+def test_a_training_with_rates_of_modules_resumes_bit_for_bit(tmp_path):
+    long = config(images=640)
+    whole = Trainer(run_in(tmp_path / "whole"), long, make_two_rate_plan(blocks=0.002))
+    whole.train()
+    interrupted = Trainer(run_in(tmp_path / "parts"), long, make_two_rate_plan(blocks=0.002))
+    interrupted.plan.modules["student"].register_forward_pre_hook(StopAfter(5))
+    with pytest.raises(Interrupted):
+        interrupted.train()
+    again = Trainer(run_in(tmp_path / "parts"), long, make_two_rate_plan(blocks=0.002))
+    again.train()
+    one, two = state_of(whole), state_of(again)
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_rate_of_a_module_that_there_is_not_says_what_there_is(tmp_path):
+    with pytest.raises(UserError, match=r"module_lr\.blokcs: no parameter of student is in a module of such a name"):
+        Trainer(run_in(tmp_path), config(), make_two_rate_plan(blokcs=0.1))
+
+
 def test_muon_learns_and_resumes_bit_for_bit(tmp_path):
     long = config(images=6400)
     whole = Trainer(run_in(tmp_path / "whole"), long, make_muon_plan())

@@ -27,6 +27,7 @@ FIRST_PARTY: dict[tuple[str, str], str] = {
     ("encoder", "goembed"): "goembed-encoder",
     ("encoder", "image-encoder"): "goembed-gon",
     ("encoder", "plane-transformer"): "goembed-fusion",
+    ("encoder", "voxel-transformer"): "goembed-fusion",
     ("encoder", "unprojection"): "goembed-fusion",
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "pixel-aligned"): "goembed-pixel-aligned",

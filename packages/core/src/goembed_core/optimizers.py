@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from goembed_core.config import OptimizerConfig
 from goembed_core.errors import UserError
+
+SHARE = "share"  # of a group's learning rate in that of the settings
 
 
 class Player(NamedTuple):
@@ -25,7 +27,8 @@ def make_optimizers(name: str, player: Player) -> list[torch.optim.Optimizer]:
     """Adam for all of a player's parameters; or Muon (Jordan et al. 2024) for its hidden matrices, Adam for the rest.
 
     Muon takes the step of a matrix with all its singular values made equal, so that rare directions are learnt too.
-    Its updates get the scale of a matrix's shape (`muon_lr` is about 0.02 whatever the size).
+    Its updates get the scale of a matrix's shape (`muon_lr` is about 0.02 whatever the size).  Of modules with a
+    learning rate of their own (`module_lr`) the outermost counts.
     """
     config = player.optimizer
     named = {n: p for n, p in player.module.named_parameters() if p.requires_grad}
@@ -39,10 +42,10 @@ def make_optimizers(name: str, player: Player) -> list[torch.optim.Optimizer]:
                 f"parameters are {', '.join(list(named)[:8])}, …"
             )
     taken = {id(p) for p in hidden}
-    rest = [p for p in named.values() if id(p) not in taken]
+    rest = {n: p for n, p in named.items() if id(p) not in taken}
     adam = torch.optim.AdamW(
-        rest,
-        fused=rest[0].device.type in ("cpu", "cuda"),
+        _groups(name, config, rest),
+        fused=next(iter(rest.values())).device.type in ("cpu", "cuda"),
         lr=config.lr,
         betas=config.betas,
         eps=config.eps,
@@ -50,6 +53,22 @@ def make_optimizers(name: str, player: Player) -> list[torch.optim.Optimizer]:
     )
     muon = [torch.optim.Muon(hidden, lr=config.muon_lr, weight_decay=config.weight_decay)] if hidden else []
     return [adam, *muon]
+
+
+def _groups(name: str, config: OptimizerConfig, named: dict[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameters by what their learning rate is in that of the settings."""
+    members: dict[str | None, list[nn.Parameter]] = {None: []} | {module: [] for module in config.module_lr}
+    for full, parameter in named.items():
+        members[next((part for part in full.split(".")[:-1] if part in config.module_lr), None)].append(parameter)
+    for module in config.module_lr:
+        if not members[module]:
+            raise UserError(
+                f"module_lr.{module}: no parameter of {name} is in a module of such a name; they are "
+                f"{', '.join(list(named)[:8])}, …"
+            )
+    shares = {module: lr / config.lr for module, lr in config.module_lr.items()}
+    groups = [{"params": members[module], SHARE: share} for module, share in shares.items()]
+    return [{"params": members[None]}, *groups] if members[None] else groups
 
 
 def step_unless(optimizers: Sequence[torch.optim.Optimizer], bad: Bool[Tensor, ""]) -> None:
@@ -101,7 +120,7 @@ def set_learning_rate(
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             muon = "ns_steps" in group  # of the Newton-Schulz iteration
-            group["lr"] = lr * config.muon_lr / config.lr if muon else lr
+            group["lr"] = lr * (config.muon_lr / config.lr if muon else group.get(SHARE, 1.0))
 
 
 def learning_rate(config: OptimizerConfig, images_seen: int, images: int) -> float:

@@ -101,7 +101,8 @@ ERRORS = {
     "optimizer.betas=[0.9]": "optimizer.betas=[0.9]: expected at least 2 values",
     "optimizer.betas=[0.9,1]": "optimizer.betas.1=1: Input should be less than 1",
     "optimizer=3": "optimizer=3: expected a section; its keys are optimizer.lr, optimizer.betas, optimizer.eps, "
-    "optimizer.weight_decay, optimizer.warmup_nimg, optimizer.decay, optimizer.muon_lr, optimizer.muon_modules",
+    "optimizer.weight_decay, optimizer.warmup_nimg, optimizer.decay, optimizer.muon_lr, optimizer.muon_modules, "
+    "optimizer.module_lr",
     "evaluate.weights.a=x": "evaluate.weights.a='x': Input should be a valid number, unable to parse string as a "
     "number",
     "forward_model=blurr": "forward_model='blurr': forward model 'blurr' is not registered; did you mean "

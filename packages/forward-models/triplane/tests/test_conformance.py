@@ -42,6 +42,13 @@ def test_voxels_in_chunks_conform(check):
     check()
 
 
+@parametrize_forward_model(
+    lambda: SceneModel(VoxelsModelConfig(resolution=4, channels=2, renderer=CHUNKED, learned_origin=True))
+)
+def test_voxels_whose_origin_is_learned_conform(check):
+    check()
+
+
 @parametrize_forward_model(lambda: SceneModel(FactoredModelConfig(resolution=4, channels=2, renderer=CHUNKED)))
 def test_a_product_conforms(check):
     check()

@@ -131,11 +131,52 @@ def test_the_pullback_records_nothing_where_nothing_is_recorded():
     assert not view.values.requires_grad and not found.requires_grad and found.any()
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_a_learned_origin_begins_at_the_representation_s_own_and_is_one_for_all(name):
+    fixed, learned = build(name), build(name, learned_origin=True)
+    leaves = [named_leaves(model.origin(3, CPU), "signal").values() for model in (fixed, learned)]
+    for one, other in zip(*leaves, strict=True):
+        assert torch.equal(one, other) and other.requires_grad and not one.requires_grad
+    with torch.no_grad():
+        for leaf in learned.learned_origin:
+            leaf.add_(torch.randn(leaf.shape, generator=torch.Generator().manual_seed(0)))
+    again = build(name, learned_origin=True)
+    again.load_state_dict(learned.state_dict())
+    for one, other in zip(*(named_leaves(m.origin(2, CPU), "s").values() for m in (learned, again)), strict=True):
+        assert torch.equal(one, other) and torch.equal(one[0], one[1])
+    names = {name for name, _ in learned.named_parameters()} - {name for name, _ in fixed.named_parameters()}
+    assert len(names) == len(list(learned.learned_origin)) and all(n.startswith("learned_origin.") for n in names)
+
+
+@pytest.mark.parametrize("name", ["voxels", "product"])
+def test_an_encoding_pulls_on_a_learned_origin_as_finite_differences_say(name):
+    """Where the gradient is taken moves with the origin: a second derivative, which the shortcut would not know."""
+    model = build(name, learned_origin=True).double()
+    signal, params = (tree_map(lambda leaf: leaf.double(), tree) for tree in setting(name)[0].example(
+        2, torch.Generator().manual_seed(0)
+    ))  # fmt: skip
+    values, leaf = model(signal, params).detach(), model.learned_origin[0]
+    way = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def loss():
+        found = encoded(model, model.origin(2, CPU), values, params)
+        return sum(slope.square().sum() for slope in found)
+
+    (slope,) = torch.autograd.grad(loss(), leaf)
+    step, ends = 1e-5, []
+    for sign in (1, -1):
+        leaf.data += sign * step * way
+        ends.append(loss().item())
+        leaf.data -= sign * step * way
+    assert (slope * way).sum().item() == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-5)
+
+
 def test_there_is_no_pullback_where_it_does_not_hold():
     for name, update in (
         ("siren", {}),
         ("triplane", {"decoder": DecoderConfig(position_frequencies=2)}),
         ("voxels", {"renderer": FieldRendererConfig(chunk_points=100)}),
+        ("voxels", {"learned_origin": True}),
     ):
         model, origin, _, params = setting(name, **update)
         assert model.origin_pullback(origin, params) is None

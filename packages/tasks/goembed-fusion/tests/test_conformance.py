@@ -77,3 +77,26 @@ def test_a_denoiser_of_planes_conforms(check):
 @parametrize_denoiser(lambda: denoiser("overlapping"))
 def test_a_denoiser_of_planes_that_overlap_conforms(check):
     check()
+
+
+def voxel_transformer(encoder):
+    model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}
+    network = plugins.build(
+        "encoder", "voxel-transformer", {"encoder": {"name": encoder, "forward_model": model}, **settings}
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # at first it adds nothing
+        for weights in (*network.network.blocks.parameters(), *network.network.last.parameters()):
+            weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
+    return network
+
+
+@parametrize_encoder(lambda: voxel_transformer("goembed"))
+def test_a_transformer_on_voxels_behind_gradients_conforms(check):
+    check()
+
+
+@parametrize_encoder(lambda: voxel_transformer("unprojection"), expected_failures=UNUSED)
+def test_a_transformer_on_voxels_behind_unprojection_conforms(check):
+    check()

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from goembed_core import cli
 from goembed_core.config import ComponentConfig
-from goembed_core.config.resolve import resolve_run
+from goembed_core.config.resolve import resolve, resolve_run
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
 from goembed_core.trees import tree_map
 from goembed_fusion import methods as models
 from goembed_fusion import viewing
-from goembed_fusion.config import DrawConfig, EvaluateConfig, FitConfig
-from goembed_fusion.evaluation import Judge
-from goembed_fusion.fitting import fit
+from goembed_fusion.config import PRESETS, RECONSTRUCTION_PRESETS, DrawConfig, EvaluateConfig, FitConfig
+from goembed_fusion.evaluation import Judge, paired
+from goembed_fusion.fitting import fit, variation
 from goembed_fusion.methods import embed
 from goembed_fusion.scenes import draw, fixed_list, load
 from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.fields import FieldSamples
 from goembed_nerf_renderer.viewing import look
 from PIL import Image
 
@@ -60,7 +62,7 @@ def test_a_run_ends_with_figures_and_a_report(run):
         f"{name}_k{k}"
         for k in (1, 3)
         for name in ("over_unprojection", "one_step_over_unprojection", "over_one_step", "gap_to_fitting",
-                     "over_detached_steps1", "over_detached_steps2")
+                     "gap_to_fitting_at_sources", "over_detached_steps1", "over_detached_steps2", "sources_psnr")
     }  # fmt: skip
     assert results["metrics"].keys() == named
     baselines = results["baselines"]
@@ -71,10 +73,24 @@ def test_a_run_ends_with_figures_and_a_report(run):
         assert figures[f"over_one_step_k{k}"] == pytest.approx(
             figures[f"psnr_k{k}"] - baselines["one_step"][f"psnr_k{k}"], abs=1e-4
         )
+    for k in (1, 3):
+        gap = baselines["fit_same_views"][f"sources_psnr_k{k}"] - figures[f"sources_psnr_k{k}"]
+        assert figures[f"gap_to_fitting_at_sources_k{k}"] == pytest.approx(gap, abs=1e-4)
     assert baselines["white"]["psnr_k1"] == baselines["white"]["psnr_k3"]
     page = (run / "report.html").read_text()
     for words in ("Views and steps", "Held-out objects", "Encodings", "Training", "box"):
         assert words in page
+
+
+def test_what_is_paired_with_what():
+    ends = {"steps1": 10.0, "steps3": 12.0, "steps5": 15.0, "unprojection": 9.0, "plain5": 14.0, "mine": 11.0}
+    scores = {name: {4: torch.tensor([end, end + 1])} for name, end in ends.items()}
+    scores["fit_same_views"] = {4: torch.tensor([20.0])}  # of fewer objects
+    found = paired(models.Model({}, {"steps": [1, 3, 5], "against": ["mine"]}), scores)
+    assert {name: each[4].tolist() for name, each in found.items()} == {
+        "over_unprojection": [6, 6], "one_step_over_unprojection": [1, 1], "over_one_step": [5, 5],
+        "steps3_over_one_step": [2, 2], "over_plain_steps5": [1, 1], "over_mine": [4, 4], "gap_to_fitting": [5],
+    }  # fmt: skip
 
 
 def test_a_turntable_of_an_object(run, tmp_path):
@@ -103,6 +119,38 @@ def test_planes_have_a_scale_for_each_plane_and_channel(objects, tmp_path, prese
     assert "over_unprojection_k2" in json.loads((tmp_path / preset / "metrics.json").read_text())["metrics"]
 
 
+def test_further_encodings_differ_in_what_was_asked_for_alone(objects, tmp_path):
+    asked = tiny(
+        objects, tmp_path / "r", "train.images=4", "steps=[1]", "evaluate.sources=[2]",
+        "against.three.steps=[3]", "against.moved.forward_model.learned_origin=true",
+    )  # fmt: skip
+    assert cli.main(["train", *asked]) == 0
+    results = json.loads((tmp_path / "r/metrics.json").read_text())
+    assert {"psnr_k2_three", "over_three_k2", "over_moved_k2"} <= results["metrics"].keys()
+    model = models.load(tmp_path / "r/model", TASK)
+    assert {name: method.config.steps for name, method in model.methods.items() if name != "unprojection"} == {
+        "steps1": 1, "three": 3, "moved": 1,
+    }  # fmt: skip
+    moved = model.methods["moved"].forward_model
+    assert moved.config.model_copy(update={"learned_origin": False}) == model.methods["three"].forward_model.config
+    assert moved.origin(1, torch.device("cpu")).any()  # it was learned
+    page = (tmp_path / "r/report.html").read_text()
+    assert "moved" in page
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("against.white.gain=1", "against.white: so another method is called"),
+        ("against.more.optimizer.lr=1", "against.more.optimizer: encodings are compared on the same batches"),
+        ("against.more.gain=-1", "against.more: "),
+    ],
+)
+def test_what_further_encodings_cannot_be_is_said(objects, tmp_path, capsys, asked, told):
+    assert cli.main(["train", *tiny(objects, tmp_path / "r", asked)]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_network_of_sines_has_no_unprojection(objects, tmp_path):
     asked = [s for s in tiny(objects, tmp_path / "r", *SIREN, "train.images=4", "steps=[1]") if "resolution" not in s]
     assert cli.main(["train", *asked]) == 0
@@ -129,15 +177,50 @@ def test_the_fixed_list_is_fixed_and_holds_out_objects_and_views(scenes):
     assert not set(scenes["train"].names) & set(scenes["test"].names)
 
 
-def test_more_steps_of_fitting_come_nearer(run, scenes):
-    method = models.load(run / "model", TASK).methods["steps1"]
+def fitted(run, scenes, **settings):
+    """The error at the sources of a fit, and what it was begun with and ended at."""
+    method = models.load(run / "model", TASK).methods["steps1"].eval()
     judge = Judge(EvaluateConfig(sources=(3,), targets=2, objects=2), scenes["test"], torch.device("cpu"))
-    sources = judge.sources(judge.everything, 3)
-    errors = []
-    for steps in (1, 40):
-        signal = fit(FitConfig(steps=steps, rays=40, lr=0.5), method.forward_model, sources)
-        errors.append((method.forward_model(signal, sources.params) - sources.values).square().mean().item())
-    assert errors[1] < 0.7 * errors[0]
+    sources = judge.sources(judge.everything[:1], 3)
+    start = method.forward_model.origin(1, torch.device("cpu"))
+    found = fit(FitConfig(rays=40, **settings), method.forward_model, sources, start)
+    error = (found.forward_model(found.signal, sources.params) - sources.values).square().mean().item()
+    return error, method.forward_model, found
+
+
+def test_more_steps_of_fitting_come_nearer_and_a_decoder_of_its_own_nearer_still(run, scenes):
+    settings = {"lr": 0.02, "smoothness": 0.0}
+    few, *_ = fitted(run, scenes, steps=1, decoder_lr=None, **settings)
+    many, before, found = fitted(run, scenes, steps=60, decoder_lr=None, **settings)
+    own, trained, other = fitted(run, scenes, steps=60, decoder_lr=1e-2, **settings)
+    assert own < 0.7 * many < 0.7 * few
+    weights = [model.decode.decoder.network[0].weight for model in (before, found.forward_model, other.forward_model)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(trained.decode.decoder.network[0].weight, weights[0])  # that of the run is as it was
+
+
+def test_a_smooth_fit_varies_less(run, scenes):
+    found = []
+    for smoothness in (0.0, 0.5):
+        _, _, (signal, model) = fitted(run, scenes, steps=60, lr=0.02, decoder_lr=1e-2, smoothness=smoothness)
+        found.append(variation(model.decode(signal), ItemRandom(0, [0])).item())
+    assert found[1] < 0.7 * found[0]
+
+
+class Steps:
+    """A field with a step of opacity and colour at x = 0.5."""
+
+    decoder = SimpleNamespace(low=(0.0, -1.0, -1.0), high=(1.0, 1.0, 1.0))
+
+    def __call__(self, points, directions):
+        solid = (points[..., 0] > 0.5).float()
+        return FieldSamples(1e3 * solid, solid[..., None].expand(*solid.shape, 3))
+
+
+def test_variation_is_that_of_neighbours_along_each_axis():
+    """A sixteenth of the places have the step between them and their neighbour along one axis of three."""
+    found = torch.stack([variation(Steps(), ItemRandom(0, [n])) for n in range(40)]).mean().item()
+    assert found == pytest.approx(1 / 15 / 3, rel=0.15)
 
 
 def test_more_views_than_were_trained_on_make_no_larger_an_encoding(run, scenes):
@@ -167,6 +250,25 @@ def test_a_loaded_method_encodes_as_it_did(run, scenes, tmp_path):
     sources = judge.sources(judge.everything, 3)
     for name in model.methods:
         assert torch.equal(model.embed(name, sources), again.embed(name, sources))
+
+
+@pytest.mark.parametrize("task", ["plenoptic_encoding", "sparse_view_reconstruction"])
+def test_presets_say_which_methods_there_are(task):
+    presets = {"plenoptic_encoding": PRESETS, "sparse_view_reconstruction": RECONSTRUCTION_PRESETS}[task]
+    common = {"steps1", "steps3", "unprojection"}
+    expected = {
+        "plenoptic_encoding": {
+            "quick": common | {"steps5"}, "triplane": common | {"steps2"}, "factored": common | {"steps2"},
+            "siren": {"steps1", "steps2", "steps3"},
+            "origins": {"steps3", "unprojection", "dense_origin", "clear_origin", "learned_origin"},
+        },
+        "sparse_view_reconstruction": {
+            "quick": {"steps1", "steps5", "unprojection", "plain5"},
+            "triplane": common | {"plain3", "linear3"},
+        },
+    }[task]  # fmt: skip
+    for name in presets:
+        assert models.encoders_of(resolve(task, [f"preset={name}"]).config).keys() == expected[name]
 
 
 def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):

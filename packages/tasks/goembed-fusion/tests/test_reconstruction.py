@@ -13,9 +13,9 @@ from goembed_fusion import viewing
 TASK = "sparse_view_reconstruction"
 
 
-def tiny(objects, directory, *more):
+def tiny(objects, directory, *more, preset="triplane"):
     return [
-        f"task={TASK}", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false",
+        f"task={TASK}", f"preset={preset}", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false",
         f"run.dir={directory}", "train.images=8", "train.batch_size=4", "train.log_every_nimg=4", "steps=[1,2]",
         "draw.sources=[1,3]", "draw.source_rays=20", "draw.targets=2", "draw.target_rays=20",
         "evaluate.sources=[3]", "evaluate.targets=2", "evaluate.objects=2", "evaluate.fit.objects=0",
@@ -35,9 +35,14 @@ def test_a_run_ends_with_figures_and_a_report(run):
     results = json.loads((run / "metrics.json").read_text())
     names = results["metrics"].keys()
     assert {"psnr_k3", "over_unprojection_k3", "over_one_step_k3", "over_linear_steps2_k3"} <= names
+    assert results["metrics"]["over_plain_steps2_k3"]["value"] == pytest.approx(
+        results["metrics"]["psnr_k3"]["value"] - results["baselines"]["without_network"]["psnr_k3"], abs=1e-4
+    )
     methods = ("steps1", "steps2", "linear2", "unprojection")
     assert {f"checkerboard_energy_{kind}{name}" for name in methods for kind in ("", "added_")} <= names
-    assert results["baselines"].keys() == {"one_step", "unprojection", "mean_image", "white", "linear_unpatching"}
+    assert results["baselines"].keys() == {
+        "one_step", "unprojection", "mean_image", "white", "linear_unpatching", "without_network",
+    }  # fmt: skip
     assert (
         results["baselines"]["linear_unpatching"]["checkerboard_energy"]
         == results["metrics"]["checkerboard_energy_linear2"]["value"]
@@ -63,10 +68,26 @@ def test_a_turntable_what_is_viewed_and_what_is_refused(run, objects, tmp_path, 
     assert (tmp_path / "turntable.gif").stat().st_size > 500
     shown = viewing.encodings(Run.open(run))
     assert [each.name for each in shown if "linear" in each.name] == ["2 steps, linear"] and len(shown) == 4
-    voxels = ["preset=quick", "forward_model.name=voxels"]
-    assert cli.main(["train", *tiny(objects, tmp_path / "r", *voxels)]) == 2
-    assert "the transformer works on planes" in capsys.readouterr().err
+    factored = tiny(objects, tmp_path / "r", "forward_model.name=factored")
+    assert cli.main(["train", *factored]) == 2
+    assert "the transformer works on voxels or planes" in capsys.readouterr().err
+    assert cli.main(["train", *tiny(objects, tmp_path / "r", 'compare_unpatching=["linear"]', preset="quick")]) == 2
+    assert "with voxels, whose tokens are convolved" in capsys.readouterr().err
     assert cli.main(["train", *tiny(objects, tmp_path / "r", "network.patch_size=3")]) == 2
     assert "expected an even number" in capsys.readouterr().err
     assert cli.main(["sample", f"task={TASK}"]) == 2
     assert f"task={TASK} carries no model" in capsys.readouterr().err
+
+
+def test_voxels_are_improved_and_compared_too(objects, tmp_path):
+    more = ("train.images=4", "steps=[1]", "against.clear.forward_model.decoder.density_bias=-4")
+    asked = tiny(objects, tmp_path / "r", *more, preset="quick")
+    assert cli.main(["train", *(s.replace("resolution=16", "resolution=8") for s in asked)]) == 0
+    methods = models.load(tmp_path / "r/model", TASK).methods
+    assert [type(methods[name]).__name__ for name in ("steps1", "unprojection", "plain1", "clear")] == [
+        "VoxelTransformer", "VoxelTransformer", "GOEmbed", "VoxelTransformer",
+    ]  # fmt: skip
+    assert methods["clear"].forward_model.config.decoder.density_bias == -4
+    names = json.loads((tmp_path / "r/metrics.json").read_text())["metrics"].keys()
+    assert {"over_plain_steps1_k3", "over_clear_k3", "psnr_k3_clear"} <= names
+    assert not any(name.startswith("checkerboard") for name in names)

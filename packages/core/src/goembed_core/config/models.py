@@ -60,6 +60,9 @@ class OptimizerConfig(Config):
     muon_modules: tuple[str, ...] = Field(
         default=("blocks",), description="Muon: modules whose matrices it updates; not the first or the last layers"
     )
+    module_lr: dict[str, PositiveFloat] = Field(
+        default={}, description="Adam: modules, by their names, with learning rates of their own in place of lr"
+    )
 
 
 class TrainConfig(Config):

@@ -218,6 +218,8 @@ class Merger:
                     raise ConfigError(f"{path} is given both as {below[key]!r} and by its keys (from {source})")
                 below[key] = {}
             self._merge(below[key], value, source, path + ".")
+            if not below[key]:
+                self.origins[path] = source  # nothing in it, which is a value as well
 
     def _forget(self, path: str) -> None:
         self.origins = {key: source for key, source in self.origins.items() if not f"{key}.".startswith(f"{path}.")}

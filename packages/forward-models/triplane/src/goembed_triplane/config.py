@@ -97,6 +97,11 @@ class ModelConfig(Config):
     renderer: FieldRendererConfig = Field(
         default=FieldRendererConfig(), description="the renderer, whose rays end at the box"
     )
+    learned_origin: bool = Field(
+        default=False,
+        description="the origin is learned with the decoder, from the representation's own; its gradient then has no "
+        "shortcut",
+    )
 
     @model_validator(mode="after")
     def _rays_end_at_the_box(self) -> Self:

@@ -45,6 +45,8 @@ class SceneModel(nn.Module):
         self.config = config
         self.decode = FieldDecoder(represent(config), config.decoder, config.box.low, config.box.high)
         self.renderer = VolumeRenderer(config.renderer.model_copy(update={"box": config.box}))
+        own = named_leaves(self.decode.representation.origin(1, torch.device("cpu")), "signal").values()
+        self.learned_origin = nn.ParameterList(own) if config.learned_origin else None
         self.conformance = ForwardModelTraits(
             ignored_params=("image_size",),
             twice_differentiable=True,
@@ -56,7 +58,14 @@ class SceneModel(nn.Module):
         return self.renderer(self.decode(signal), params)
 
     def origin(self, batch_size: int, device: torch.device) -> Any:
-        """The representation's origin: zeros; ones of a product; a fixed random network of sines."""
+        """The representation's origin: zeros; ones of a product; a fixed random network of sines.
+
+        With `learned_origin` it is what has become of that, the same for the whole batch, and differentiable.
+        """
+        if self.learned_origin is not None:
+            leaves = iter(self.learned_origin)
+            shapes = self.decode.representation.origin(1, torch.device("meta"))
+            return tree_map(lambda _: next(leaves).to(device).repeat_interleave(batch_size, 0), shapes)
         weight = self.decode.decoder.network[-1].weight
         return tree_map(lambda leaf: leaf.to(weight.dtype), self.decode.representation.origin(batch_size, device))
 
@@ -74,20 +83,25 @@ class SceneModel(nn.Module):
         pose[..., :3, 3] += centre
         return signal, params._replace(camera=params.camera._replace(camera_to_world=pose))
 
+    @property
+    def alike_at_origin(self) -> bool:
+        """Whether all places look the same there, so that `origin_pullback` has a shortcut."""
+        grid = not isinstance(self.decode.representation, Siren)
+        return grid and self.decode.decoder.position_free and self.learned_origin is None
+
     def origin_pullback(self, origin: Any, params: PosedPixels) -> OriginView | None:
         """`∂⟨w, forward(ζ0, φ)⟩ / ∂ζ0 = splat(∂⟨w, O⟩/∂g · J)`, without a look at any feature.
 
         The features of a grid's origin are zero: the decoder's output `g` is one and the same at all samples, and so is
         its Jacobian `J`.  None where that does not hold: for a network of sines, for a decoder that knows the position,
-        and with `renderer.chunk_points`.  Values and what is pulled back are differentiable in decoder and background
-        where gradients are recorded.
+        for a learned origin, and with `renderer.chunk_points`.  Values and what is pulled back are differentiable in
+        decoder and background where gradients are recorded.
 
         **Arguments:**
         - `origin`: what `origin` gives; its values are not looked at, only its shapes and dtype.
         """
         representation, recorded = self.decode.representation, torch.is_grad_enabled()
-        grid = not isinstance(representation, Siren)
-        if not (grid and self.decode.decoder.position_free and self.config.renderer.chunk_points is None):
+        if not (self.alike_at_origin and self.config.renderer.chunk_points is None):
             return None
         shapes = representation.origin(len(params.pixels), torch.device("meta"))
         require_signal(

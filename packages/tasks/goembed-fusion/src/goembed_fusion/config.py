@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from goembed_core.config import (
+    ComponentConfig,
+    Config,
+    ConfigError,
+    OptimizerConfig,
+    TaskConfig,
+    TrainConfig,
+    component,
+    resolve_model,
+)
+from goembed_core.config.resolve import Layer
+from goembed_core.errors import UserError
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 Unpatch = Literal["convolutional", "overlapping", "linear"]
 Steps = Annotated[int, Field(ge=1, le=10)]
+TAKEN = ("steps", "detached", "plain", "unprojection", "mean_image", "white", "fit_same_views", *get_args(Unpatch))
+MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z_]*[a-z]$", max_length=32)]
 
 
 class UnprojectionConfig(Config):
@@ -21,13 +34,24 @@ class UnprojectionConfig(Config):
     gain: PositiveFloat = Field(default=1.0, description="root mean square of the scaled moments")
 
 
-class NetworkConfig(Config):
-    """A transformer on the patches of a triplane."""
+class TransformerConfig(Config):
+    """A transformer on patches of grids."""
 
     patch_size: Annotated[int, Field(ge=2, le=64)] = Field(default=4, description="cells along a patch's side; even")
     hidden_size: PositiveInt = Field(default=96, description="numbers in a token; a multiple of 4 and of num_heads")
     depth: PositiveInt = Field(default=3, description="blocks")
     num_heads: PositiveInt = Field(default=4, description="attention heads per block")
+
+    @model_validator(mode="after")
+    def _heads_are_whole(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size={self.hidden_size} is not a multiple of num_heads={self.num_heads}")
+        return self
+
+
+class PlaneNetworkConfig(TransformerConfig):
+    """A transformer on the patches of a triplane."""
+
     unpatch: Unpatch = Field(
         default="convolutional",
         description="what tokens become: convolutional, smooth features that convolutions mix with the planes given; "
@@ -41,12 +65,33 @@ class NetworkConfig(Config):
         return self
 
 
-class PlaneTransformerConfig(NetworkConfig):
+class PlaneTransformerConfig(PlaneNetworkConfig):
     """A transformer behind an encoder of triplanes."""
 
     encoder: ComponentConfig = component(
         "encoder", description="gives triplanes, and has a forward model: goembed or unprojection"
     )
+
+
+class VoxelTransformerConfig(TransformerConfig):
+    """Convolutions and a transformer behind an encoder of voxels."""
+
+    encoder: ComponentConfig = component(
+        "encoder", description="gives voxels, and has a forward model: goembed or unprojection"
+    )
+    width: PositiveInt = Field(default=16, description="features of a cell before the first halving; each doubles them")
+
+    @model_validator(mode="after")
+    def _halves_to_one(self) -> Self:
+        if self.patch_size & (self.patch_size - 1):
+            raise ValueError(f"patch_size={self.patch_size}: expected a power of two, as voxels are halved to tokens")
+        return self
+
+
+class NetworkConfig(PlaneNetworkConfig):
+    """The transformer of a reconstruction, on planes (whose un-patching is chosen) or on voxels (whose width is)."""
+
+    width: PositiveInt = Field(default=16, description="on voxels: features of a cell before the first halving")
 
 
 class DrawConfig(Config):
@@ -70,12 +115,21 @@ class DrawConfig(Config):
 
 
 class FitConfig(Config):
-    """Fitting the signal of each object to its source views, through the decoder that the encoding has trained."""
+    """Fitting each object by itself to its source views: its signal, and a decoder that begins as it was trained."""
 
     objects: NonNegativeInt = Field(default=4, description="the first so many of the fixed list; 0 for none")
-    steps: PositiveInt = Field(default=80, description="steps of Adam")
-    rays: PositiveInt = Field(default=96, description="pixels of each source view in a step")
-    lr: PositiveFloat = Field(default=0.1, description="learning rate of the signal, which begins at its origin")
+    steps: PositiveInt = Field(default=300, description="steps of Adam, whose rates fall to zero")
+    rays: PositiveInt = Field(default=128, description="pixels of each source view in a step")
+    lr: PositiveFloat = Field(default=0.05, description="learning rate of the signal")
+    decoder_lr: PositiveFloat | None = Field(
+        default=3e-3, description="learning rate of the decoder; null leaves it as it is"
+    )
+    start: Literal["origin", "encoding"] = Field(
+        default="origin", description="where the signal begins: at the origin, or at what the most steps lead to"
+    )
+    smoothness: NonNegativeFloat = Field(
+        default=0.02, description="weight of the mean difference of opacity and colour between neighbouring places"
+    )
 
 
 class EvaluateConfig(Config):
@@ -96,9 +150,10 @@ def _furniture(size: int) -> dict[str, Any]:
     return {"size": size, "packed": True, "split": "train"}
 
 
-def _model(samples: int, **representation: Any) -> dict[str, Any]:
+def _model(samples: int, proposals: tuple[int, ...] = (), **representation: Any) -> dict[str, Any]:
     renderer = {"samples": samples, "background": "white", "view_dependent": False}
-    return representation | {"renderer": renderer}
+    proposed = {"proposal_samples": list(proposals)} if proposals else {}
+    return representation | {"renderer": renderer | proposed}
 
 
 class ExperimentConfig(TaskConfig):
@@ -115,7 +170,7 @@ class ExperimentConfig(TaskConfig):
     forward_model: ComponentConfig = component(
         "forward-model",
         "voxels",
-        params=_model(16, resolution=16, channels=12),
+        params=_model(16, proposals=(24,), resolution=16, channels=12),
         description="the representation, its decoder and its renderer",
     )
     steps: tuple[Steps, ...] = Field(
@@ -126,6 +181,11 @@ class ExperimentConfig(TaskConfig):
         description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
     )
     draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
+    against: dict[MethodName, dict[str, Any] | None] = Field(
+        default={},
+        description="further encodings, to compare with the one of the most steps: their names, and in which of "
+        "forward_model, steps and gain each differs",
+    )
     evaluate: EvaluateConfig = Field(default=EvaluateConfig(), description="the evaluation")
 
     @model_validator(mode="after")
@@ -145,15 +205,9 @@ class PlenopticEncodingConfig(ExperimentConfig):
 
 
 class SparseViewReconstructionConfig(ExperimentConfig):
-    """Encode views of objects into triplanes, improve these by a transformer, decode, and look from elsewhere."""
+    """Encode views of objects into voxels or triplanes, improve these by a transformer, and look from elsewhere."""
 
     task: str = Field(default="sparse_view_reconstruction", description="name of the task")
-    forward_model: ComponentConfig = component(
-        "forward-model",
-        "triplane",
-        params=_model(16, resolution=32, channels=12),
-        description="a triplane, its decoder and its renderer",
-    )
     steps: tuple[Steps, ...] = Field(
         default=(1, 3), min_length=1, description="gradient steps of an encoding, each number trained by itself"
     )
@@ -162,9 +216,40 @@ class SparseViewReconstructionConfig(ExperimentConfig):
         description="optimiser of every method, with its transformer",
     )
     network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
-    compare_unpatching: tuple[Unpatch, ...] = Field(
-        default=("linear",), description="train the most steps with these other un-patchings too, to compare"
+    compare_plain: bool = Field(
+        default=True, description="train the encoding of the most steps without a network too, to compare"
     )
+    compare_unpatching: tuple[Unpatch, ...] = Field(
+        default=(), description="of a triplane: train the most steps with these other un-patchings too, to compare"
+    )
+
+
+COMPARED = ("forward_model", "gain", "steps")  # in which further encodings may differ
+
+
+def rivals(config: ExperimentConfig) -> dict[str, ExperimentConfig]:
+    """The settings of each further encoding: the experiment's own, but for those in which it differs.
+
+    **Raises:** ConfigError, which names the encoding.
+    """
+    found = {}
+    for name, differences in config.against.items():
+        if differences is None:
+            continue
+        if name in TAKEN:
+            raise ConfigError(f"against.{name}: so another method is called; choose another name")
+        for key in differences.keys() - set(COMPARED):
+            raise ConfigError(
+                f"against.{name}.{key}: encodings are compared on the same batches; they differ in "
+                f"{', '.join(COMPARED)}"
+            )
+        own = config.model_dump(mode="json") | {"against": {}}
+        try:
+            layers = (Layer("the run", own), Layer(f"against.{name}", differences))
+            found[name] = resolve_model(type(config), [], layers).config
+        except UserError as error:
+            raise ConfigError(f"against.{name}: {error}") from error
+    return found
 
 
 class SampleConfig(Config):
@@ -190,13 +275,30 @@ def _preset(images: int, **settings: Any) -> dict[str, Any]:
     return {"train": train} | settings
 
 
+TRIPLANE = {"name": "triplane", **_model(16, resolution=32, channels=12)}
+
+ORIGINS = {
+    "dense_origin": {"forward_model": {"decoder": {"density_bias": 1.0}}},
+    "clear_origin": {"forward_model": {"decoder": {"density_bias": -4.0}}},
+    "learned_origin": {"forward_model": {"learned_origin": True}},
+}
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(600),
-    "triplane": _preset(600, forward_model={"name": "triplane", **_model(16, resolution=32, channels=12)}),
-    "factored": _preset(600, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
-    "siren": _preset(600, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}),
+    "quick": _preset(800, steps=[1, 3, 5]),
+    "triplane": _preset(600, forward_model=TRIPLANE),
+    "factored": _preset(600, gain=0.4, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
+    "siren": _preset(
+        600, gain=0.3, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}
+    ),
+    "origins": _preset(400, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
-    "quick": _preset(600),
+    "quick": _preset(
+        800,
+        steps=[1, 5],
+        optimizer={"lr": 1e-2, "module_lr": {"network": 2e-3}},
+        evaluate={"fit": {"objects": 0}},
+    ),
+    "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
 }

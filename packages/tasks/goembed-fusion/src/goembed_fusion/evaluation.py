@@ -35,6 +35,7 @@ class Evaluation(NamedTuple):
     results: Results
     held_out: HeldOut
     scores: dict[str, Scores]
+    at_sources: dict[str, Scores]  # of the views that were encoded, of the objects that were fitted
     differences: dict[str, Scores]
     patterns: dict[str, Float[Tensor, " objects"]]  # checkerboards: of each transformer's planes, and of what it adds
     seconds: dict[str, float]
@@ -58,14 +59,19 @@ def evaluate(config: EvaluateConfig, model: Model, scenes: Scenes, device: torch
         )
     measured("mean_image", lambda: judge.shown(lambda o: o.values.mean(1, keepdim=True)))
     measured("white", lambda: judge.shown(lambda o: torch.ones_like(o.values[:, :1])))
+    at_sources: dict[str, Scores] = {}
     if config.fit.objects:
-        decoder = model.methods[model.best].forward_model
-        first = judge.everything[: config.fit.objects]
-        measured(FITTED, lambda: judge.decoded(lambda o: fit(config.fit, decoder, o), decoder, first))
+        began = time.monotonic()
+        scores[FITTED], at_sources = judge.fitted(model)
+        seconds[FITTED] = time.monotonic() - began
     differences = paired(model, scores)
+    if at_sources:
+        differences["gap_to_fitting_at_sources"] = {
+            count: one - at_sources[model.best][count] for count, one in at_sources[FITTED].items()
+        }
     patterns = judge.patterns(model)
-    results = _results(config, model, scores, differences, patterns)
-    return Evaluation(results, judge.held_out, scores, differences, patterns, seconds)
+    results = _results(config, model, scores, at_sources, differences, patterns)
+    return Evaluation(results, judge.held_out, scores, at_sources, differences, patterns, seconds)
 
 
 class Judge:
@@ -92,6 +98,31 @@ class Judge:
         """A guess that knows no cameras: one image for all held-out views."""
         return self._scores(self.everything, lambda sources, targets: guess(sources).expand_as(targets.values))
 
+    def fitted(self, model: Model) -> tuple[Scores, dict[str, Scores]]:
+        """Each of the first objects fitted by itself, at held-out views; and at its sources, as the most steps are."""
+        config, method = self.config.fit, model.methods[model.best]
+        rows = self.everything[: config.objects]
+        unseen: Scores = {}
+        at_sources: dict[str, Scores] = {FITTED: {}, model.best: {}}
+        with ProgressLine("fit", len(rows) * len(self.config.sources), unit="objects") as line:
+            for count in self.config.sources:
+                found: dict[str, list[Tensor]] = {"unseen": [], FITTED: [], model.best: []}
+                for row in rows.split(1):
+                    sources, targets = self.sources(row, count), self.targets(row)
+                    encoded = model.embed(model.best, sources)
+                    origin = method.forward_model.origin(1, self.device)
+                    signal, own = fit(
+                        config, method.forward_model, sources, {"origin": origin, "encoding": encoded}[config.start]
+                    )
+                    found["unseen"].append(_psnr(own(signal, targets.params), targets.values))
+                    found[FITTED].append(_psnr(own(signal, sources.params), sources.values))
+                    found[model.best].append(_psnr(method.forward_model(encoded, sources.params), sources.values))
+                    line.advance_to(line.done + 1, "")
+                unseen[count] = torch.cat(found["unseen"])
+                for name, each in at_sources.items():
+                    each[count] = torch.cat(found[name])
+        return unseen, at_sources
+
     def patterns(self, model: Model) -> dict[str, Float[Tensor, " objects"]]:
         """The checkerboard of the planes of each transformer, and of what it adds to those that it is given."""
         count, found = shown_sources(self.config), {}
@@ -115,12 +146,16 @@ class Judge:
                 found = []
                 for part in rows.split(max(1, self.config.views_at_once // count)):
                     targets = self.targets(part)
-                    estimate = predict(self.sources(part, count), targets)
-                    each = psnr(estimate.flatten(0, 1), targets.values.flatten(0, 1), data_range=1.0)
-                    found.append(each.unflatten(0, targets.values.shape[:2]).mean(1).cpu())
+                    found.append(_psnr(predict(self.sources(part, count), targets), targets.values))
                     line.advance_to(line.done + len(part), "")
                 scores[count] = torch.cat(found)
         return scores
+
+
+def _psnr(estimate: Tensor, values: Tensor) -> Float[Tensor, " objects"]:
+    """Of each object, the mean of its views."""
+    each = psnr(estimate.flatten(0, 1), values.flatten(0, 1), data_range=1.0)
+    return each.unflatten(0, values.shape[:2]).mean(1).cpu()
 
 
 def shown_sources(config: EvaluateConfig) -> int:
@@ -138,10 +173,12 @@ def paired(model: Model, scores: dict[str, Scores]) -> dict[str, Scores]:
             pairs["one_step_over_unprojection"] = (name_of(1), "unprojection")
     if steps[0] == 1 and best != name_of(1):
         pairs["over_one_step"] = (best, name_of(1))
+        pairs |= {f"{name_of(count)}_over_one_step": (name_of(count), name_of(1)) for count in steps[1:-1]}
     for count in steps:
-        for kind in ("detached", *UNPATCH):
+        for kind in ("detached", "plain", *UNPATCH):
             if name_of(count, kind) in scores:
                 pairs[f"over_{kind}_steps{count}"] = (name_of(count), name_of(count, kind))
+    pairs |= {f"over_{name}": (best, name) for name in model.facts.get("against", [])}
     if FITTED in scores:
         pairs["gap_to_fitting"] = (FITTED, best)
     found: dict[str, Scores] = {}
@@ -155,6 +192,7 @@ def _results(
     config: EvaluateConfig,
     model: Model,
     scores: dict[str, Scores],
+    at_sources: dict[str, Scores],
     differences: dict[str, Scores],
     patterns: dict[str, Tensor],
 ) -> Results:
@@ -176,7 +214,7 @@ def _results(
     for name in (method for method in model.methods if method != "unprojection"):
         metrics |= {f"psnr_k{count}_{name}": figure(values, True, "dB") for count, values in scores[name].items()}
     for name, each in differences.items():
-        gap = name == "gap_to_fitting"
+        gap = name.startswith("gap_to_fitting")
         note = "dB, fitting less encoding, of the objects that were fitted" if gap else "dB, of the same objects"
         metrics |= {f"{name}_k{count}": figure(values, not gap, note) for count, values in each.items()}
     if patterns:
@@ -185,6 +223,8 @@ def _results(
         metrics |= {f"checkerboard_energy_{name}": figure(each, False, note, median) for name, each in patterns.items()}
     called = {"one_step": name_of(1)} if name_of(1) in scores and model.best != name_of(1) else {}
     called |= {name: name for name in ("unprojection", "mean_image", "white", FITTED) if name in scores}
+    plain = name_of(max(model.facts["steps"]), "plain")
+    called |= {"without_network": plain} if plain in scores else {}
     called |= {
         f"{kind}_unpatching": name_of(max(model.facts["steps"]), kind)
         for kind in UNPATCH
@@ -194,6 +234,11 @@ def _results(
         name: {f"psnr_k{count}": values.mean().item() for count, values in scores[method].items()}
         for name, method in called.items()
     }
+    if at_sources:
+        note = f"dB at the views that were encoded, of {config.fit.objects} objects"
+        own = at_sources[model.best]
+        metrics |= {f"sources_psnr_k{count}": figure(values, True, note) for count, values in own.items()}
+        baselines[FITTED] |= {f"sources_psnr_k{count}": v.mean().item() for count, v in at_sources[FITTED].items()}
     for name, method in called.items():
         if method in patterns:
             baselines[name]["checkerboard_energy"] = median(patterns[method].double()).item()

@@ -15,7 +15,7 @@ from goembed_core.randomness import ItemRandom
 from goembed_encoder.config import GOEmbedConfig
 from goembed_encoder.encoder import GOEmbed
 from goembed_nerf_renderer.cameras import random_pixels
-from goembed_triplane.config import FactoredConfig, TriplaneConfig
+from goembed_triplane.config import FactoredConfig, TriplaneConfig, VoxelsConfig
 
 from goembed_fusion.config import (
     ExperimentConfig,
@@ -24,11 +24,15 @@ from goembed_fusion.config import (
     PlenopticEncodingConfig,
     SparseViewReconstructionConfig,
     UnprojectionConfig,
+    VoxelTransformerConfig,
+    rivals,
 )
 from goembed_fusion.transformer import PlaneTransformer
 from goembed_fusion.unprojection import Unprojection, gridded
+from goembed_fusion.volume import VoxelTransformer
 
-Method = GOEmbed | Unprojection | PlaneTransformer
+Network = PlaneTransformer | VoxelTransformer
+Method = GOEmbed | Unprojection | Network
 Named = dict[str, ComponentConfig]  # encoders, by what the figures call them
 
 
@@ -58,17 +62,23 @@ def encoders_of(config: ExperimentConfig) -> Named:
 
     No unprojection where the signal has no places.
     """
+    most = max(config.steps)
     if isinstance(config, SparseViewReconstructionConfig):
         plain = _encodings(config, detached=False) | _unprojection(config)
         found = {name: _transformed(encoder, config.network) for name, encoder in plain.items()}
-        most = max(config.steps)
         for other in config.compare_unpatching:
             network = config.network.model_copy(update={"unpatch": other})
             found[name_of(most, other)] = _transformed(plain[name_of(most)], network)
-        return found
-    detached = isinstance(config, PlenopticEncodingConfig) and config.detached
-    also = {name.replace("steps", "detached"): e for name, e in _encodings(config, True).items()} if detached else {}
-    return _encodings(config, detached=False) | also | _unprojection(config)
+        if config.compare_plain:
+            found[name_of(most, "plain")] = plain[name_of(most)]
+    else:
+        detached = isinstance(config, PlenopticEncodingConfig) and config.detached
+        also = _encodings(config, detached=True) if detached else {}
+        also = {name.replace("steps", "detached"): encoder for name, encoder in also.items()}
+        found = _encodings(config, detached=False) | also | _unprojection(config)
+    for name, other in rivals(config).items():
+        found[name] = encoders_of(other)[name_of(max(other.steps))]
+    return found
 
 
 def build(config: ExperimentConfig) -> dict[str, Method]:
@@ -83,7 +93,7 @@ def embed(method: Method, sources: Observations, most: int) -> Any:
     - `most`: views that were encoded together in training.  An encoding is a sum over views: of more, each weighs
       `most` over their number, so that it is no larger than what its decoder has learned.
     """
-    encoder = method.encoder if isinstance(method, PlaneTransformer) else method
+    encoder = method.encoder if isinstance(method, Network) else method
     views = sources.values.shape[1]
     if isinstance(encoder, Unprojection) or views <= most:
         return method.signal(sources)
@@ -94,13 +104,13 @@ def embed_some(method: Method, sources: Observations, rays: int | None, random: 
     """The same in training.
 
     **Arguments:**
-    - `rays`: pixels of each view that a gradient step after the first looks at, drawn by `random`; None for all.  The
-      first, which takes the forward model's shortcut, looks at all of them.
+    - `rays`: pixels of each view that a gradient step looks at, drawn by `random`; None for all.  A first step that
+      takes the forward model's shortcut looks at all of them.
     """
-    encoder = method.encoder if isinstance(method, PlaneTransformer) else method
+    encoder = method.encoder if isinstance(method, Network) else method
     if isinstance(encoder, Unprojection) or rays is None:
         return method.signal(sources)
-    calls = itertools.count()
+    calls = itertools.count(0 if method.forward_model.alike_at_origin else 1)
 
     def some(seen: Observations, drawn: ItemRandom) -> Observations:
         return random_pixels(seen, rays, drawn) if next(calls) else seen
@@ -115,6 +125,7 @@ def save(directory: Path, config: ExperimentConfig, methods: dict[str, Method], 
         for name, encoder in encoders_of(config).items()
     }
     about = {"task": config.task, "steps": list(config.steps), "most_sources": config.draw.sources[1]}
+    about["against"] = list(rivals(config))
     save_pretrained(directory, parts, about | facts)
 
 
@@ -155,7 +166,10 @@ def _unprojection(config: ExperimentConfig) -> Named:
 
 
 def _transformed(encoder: ComponentConfig, network: NetworkConfig) -> ComponentConfig:
-    return _encoder("plane-transformer", PlaneTransformerConfig(encoder=encoder, **network.model_dump()))
+    shared = network.model_dump(exclude={"width", "unpatch"})
+    if isinstance(encoder.settings.forward_model.settings, VoxelsConfig):
+        return _encoder("voxel-transformer", VoxelTransformerConfig(encoder=encoder, width=network.width, **shared))
+    return _encoder("plane-transformer", PlaneTransformerConfig(encoder=encoder, unpatch=network.unpatch, **shared))
 
 
 def _encoder(name: str, settings: Any) -> ComponentConfig:
@@ -164,10 +178,11 @@ def _encoder(name: str, settings: Any) -> ComponentConfig:
 
 def _build(seed: int, encoder: ComponentConfig) -> Method:
     settings = encoder.settings
-    if isinstance(settings, PlaneTransformerConfig):
+    if isinstance(settings, PlaneTransformerConfig | VoxelTransformerConfig):
         inner = _build(seed, settings.encoder)
         torch.manual_seed(seed + 1)
-        return PlaneTransformer(inner, settings)
+        network = PlaneTransformer if isinstance(settings, PlaneTransformerConfig) else VoxelTransformer
+        return network(inner, settings)
     torch.manual_seed(seed)
     forward_model = settings.forward_model.build()
     if isinstance(settings, UnprojectionConfig):

@@ -14,7 +14,7 @@ from goembed_fusion.config import EvaluateConfig
 from goembed_fusion.evaluation import FITTED, UNPATCH, Evaluation, Judge, shown_sources
 from goembed_fusion.methods import Model
 
-KINDS = {"steps": ""} | {kind: f"\n{kind}" for kind in ("detached", *UNPATCH)}
+KINDS = {"steps": ""} | {kind: f"\n{kind}" for kind in ("detached", "plain", *UNPATCH)}
 LABELS = {
     "unprojection": "unprojection",
     "mean_image": "mean image",
@@ -24,17 +24,12 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """What the report calls a method: `3 steps`."""
-    for kind, told in (
-        ("steps", ""),
-        ("detached", "\ndetached"),
-        ("linear", "\nlinear"),
-        ("overlapping", "\noverlapping"),
-    ):
-        if name.startswith(kind):
-            count = name.removeprefix(kind)
-            return f"{count} step{'' if count == '1' else 's'}{told}"
-    return LABELS[name]
+    """What the report calls a method: `3 steps`; its own name, where the settings named it."""
+    count = name.lstrip("abcdefghijklmnopqrstuvwxyz_")
+    kind = name.removesuffix(count)
+    if count and kind in KINDS:
+        return f"{count} step{'' if count == '1' else 's'}{KINDS[kind]}"
+    return LABELS.get(name, name.replace("_", " "))
 
 
 @torch.no_grad()
@@ -48,6 +43,13 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     )
     rows = [[label(name), *(scores[count].mean().item() for count in counts)] for name, scores in found.scores.items()]
     report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows)
+    if found.at_sources:
+        rows = [
+            [label(name), *(scores[count].mean().item() for count in counts)]
+            for name, scores in found.at_sources.items()
+        ]
+        caption = f"The same at the views that were encoded, of the {config.fit.objects} objects that were fitted"
+        report.table(["method", *(f"{count} view{'s' * (count > 1)}" for count in counts)], rows, caption)
     lines = {label(name): [found.scores[name][count].mean().item() for count in counts] for name in model.methods}
     report.figure(line_plot(counts, lines, "source views", "PSNR, dB"), "More views, and more steps")
     count = shown_sources(config)
@@ -71,8 +73,10 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
     names = [judge.scenes.names[int(item)] for item in found.held_out.objects[rows_shown]]
     report.figure(image_grid(2 * torch.cat(shown, 1).cpu() - 1, names, titles), "Sources, truth and renderings")
     representation = model.methods[model.best].forward_model.decode.representation
+    kind = type(representation)
     if isinstance(representation, Triplane | Voxels):
-        maps = {label(name): planes_of(representation, signal) for name, signal in signals.items()}
+        alike = {n: m for n, m in model.methods.items() if type(m.forward_model.decode.representation) is kind}
+        maps = {label(name): planes_of(representation, signals[name]) for name in alike}
         report.section("Encodings", "The length of the features in each cell; of voxels, the mean along an axis.")
         for title, lengths in maps.items():
             report.figure(
@@ -82,6 +86,7 @@ def compose(report: Report, config: EvaluateConfig, model: Model, judge: Judge, 
         rows = [
             [label(name), *(median(found.patterns[kind + name].double()).item() for kind in ("", "added_"))]
             for name in model.methods
+            if name in found.patterns
         ]
         caption = "Energy at the patches' frequency over that around it, median of objects; 1 where nothing repeats."
         report.table(["method", "its planes", "what it adds to those it is given"], rows, caption)

@@ -30,6 +30,13 @@ def goembed_register(register: Register) -> None:
         summary="planes that explain a context and a noisy target, by a transformer on the encodings of both",
     )
     register(
+        "encoder",
+        "voxel-transformer",
+        "goembed_fusion.volume:from_config",
+        config="goembed_fusion.config:VoxelTransformerConfig",
+        summary="convolutions around a transformer on the blocks of another encoder's voxels",
+    )
+    register(
         "task",
         "plenoptic_encoding",
         "goembed_fusion.tasks:PlenopticEncoding",
@@ -45,7 +52,7 @@ def goembed_register(register: Register) -> None:
         config="goembed_fusion.config:SparseViewReconstructionConfig",
         presets="goembed_fusion.config:RECONSTRUCTION_PRESETS",
         sample_config="goembed_fusion.config:ReconstructionSampleConfig",
-        summary="a few views of an object encoded into a triplane that a transformer improves",
+        summary="a few views of an object encoded into voxels or a triplane, which a transformer improves",
     )
     register(
         "task",

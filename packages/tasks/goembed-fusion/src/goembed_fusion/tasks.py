@@ -7,7 +7,7 @@ from pathlib import Path
 from goembed_core.config import ConfigError
 from goembed_core.metrics.results import Results
 from goembed_core.runs import Run
-from goembed_triplane.config import TriplaneConfig
+from goembed_triplane.config import TriplaneConfig, VoxelsConfig
 
 from goembed_fusion.config import (
     PlenopticEncodingConfig,
@@ -40,13 +40,18 @@ class PlenopticEncoding:
 
 
 class SparseViewReconstruction:
-    """Encode views of objects into triplanes, improve these by a transformer, and look from elsewhere."""
+    """Encode views of objects into voxels or triplanes, improve these by a transformer, and look from elsewhere."""
 
     def __init__(self, config: SparseViewReconstructionConfig):
-        if not isinstance(config.forward_model.settings, TriplaneConfig):
+        if not isinstance(config.forward_model.settings, TriplaneConfig | VoxelsConfig):
             raise ConfigError(
-                f"forward_model={config.forward_model.name}: the transformer works on planes; set "
-                f"forward_model.name=triplane"
+                f"forward_model={config.forward_model.name}: the transformer works on voxels or planes; set "
+                f"forward_model.name=voxels or triplane"
+            )
+        if config.compare_unpatching and isinstance(config.forward_model.settings, VoxelsConfig):
+            raise ConfigError(
+                f"compare_unpatching={list(config.compare_unpatching)} with voxels, whose tokens are convolved: "
+                f"expected none, or forward_model.name=triplane"
             )
         self.experiment = Experiment(config, "Objects from a few views")
 
