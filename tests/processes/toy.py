@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from goembed_core.config import OptimizerConfig, TrainConfig
 from goembed_core.diffusion import Split, Terms, split_views, squared_error
+from goembed_core.processes import process_state
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.runs import Run
@@ -67,6 +68,7 @@ def main() -> None:
         Trainer(run, config, make_plan(getattr(torch, dtype), int(stop[0]) if stop else None)).train()
     except Interrupted as stopped:
         print(stopped)
+    process_state().destroy_process_group()
 
 
 if __name__ == "__main__":

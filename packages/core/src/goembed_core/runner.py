@@ -27,6 +27,7 @@ def train(resolved: Resolved) -> None:
     if state.is_main_process:
         _finish(run, task.evaluate(run), time.monotonic() - began)
     state.wait_for_everyone()
+    state.destroy_process_group()  # whose threads, left running, now and then abort a process that exits
 
 
 def evaluate(directory: Path, overrides: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ def test_a_turntable_what_is_viewed_and_what_is_refused(run, objects, tmp_path, 
     assert cli.main(["sample", str(run), "sources=2", "frames=2", "size=16", f"out={tmp_path}"]) == 0
     assert (tmp_path / "turntable.gif").stat().st_size > 500
     shown = viewing.encodings(Run.open(run))
-    assert [each.name for each in shown if "linear" in each.name] == ["2 steps, linear"] and len(shown) == 4
+    assert [each.name for each in shown if "linear" in each.name] == ["2 steps, linear"] and len(shown) == 5
     factored = tiny(objects, tmp_path / "r", "forward_model.name=factored")
     assert cli.main(["train", *factored]) == 2
     assert "the transformer works on voxels or planes" in capsys.readouterr().err
