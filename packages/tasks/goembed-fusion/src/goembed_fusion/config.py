@@ -288,7 +288,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "triplane": _preset(600, forward_model=TRIPLANE),
     "factored": _preset(600, gain=0.4, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
     "siren": _preset(
-        600, gain=0.3, forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)}
+        600,
+        gain=0.1,
+        optimizer={"lr": 1e-3},
+        forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)},
     ),
     "origins": _preset(400, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
