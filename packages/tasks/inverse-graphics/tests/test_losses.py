@@ -8,6 +8,7 @@ from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.trees import select_views
+from goembed_inverse_graphics.evaluation import spread_items
 from goembed_inverse_graphics.losses import meets_box, random_rays, smoothness, thinned
 from goembed_inverse_graphics.model import split_scene
 from goembed_multiview_datasets.boxes import BoxDataset
@@ -93,3 +94,12 @@ def test_the_context_is_the_first_view_or_drawn(settings, scenes):
     assert torch.equal(two.novel.values, two.context.values)
     with pytest.raises(UserError, match=r"3 views for 3 of context"):
         split_scene(scenes, settings("views.context=3").views, random)
+
+
+@pytest.mark.parametrize("count", [1, 4, 23, 46, 200])
+def test_what_is_judged_is_spread_over_the_scenes(count):
+    """Scenes that are drawn 64 times each: none comes again before all have come."""
+    items = spread_items(count, 46)
+    assert len(items) == count and int(items.max()) < 46 * 64
+    assert len((items % 46).unique()) == min(count, 46)
+    assert count == 1 or int((items % 46).max()) >= 0.7 * 45

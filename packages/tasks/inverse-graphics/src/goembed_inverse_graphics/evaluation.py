@@ -18,7 +18,7 @@ from goembed_core.randomness import ItemRandom
 from goembed_core.trees import repeat_items, select_items, select_views, tree_map
 from goembed_multiview_datasets.boxes import BoxDataset
 from goembed_nerf_renderer.fields import RadianceField
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from goembed_inverse_graphics.boxes import (
@@ -61,14 +61,18 @@ def test_scenes(config: InverseGraphicsConfig) -> tuple[Dataset, Observations, i
     else:
         dataset = held_out(config.dataset).build()
         count = min(count, len(dataset))
-        different = len(dataset) // getattr(dataset.config, "draws", 1)  # scenes, of which each is drawn so often
-        items = torch.arange(count) * max(1, different // count)
+        items = spread_items(count, len(dataset) // getattr(dataset.config, "draws", 1))
         target = num_context
     scenes = dataset.observations(items)
     if not config.views.first_is_context:
         random = ItemRandom(0, items.tolist(), "evaluation views")
         scenes = split_views(scenes, scenes.values.shape[1], 0, 0, random).context
     return dataset, scenes._replace(values=2 * scenes.values - 1), num_context, target
+
+
+def spread_items(count: int, scenes: int) -> Int[Tensor, " count"]:
+    """Items of a set that goes through its scenes again and again: as many different scenes as there can be."""
+    return torch.arange(count) * max(1, scenes // count)
 
 
 class Judge:
