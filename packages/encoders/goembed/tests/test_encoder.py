@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused(worlds):
         r"a mask of shape \(3, 2, 2\) for observations of shape \(3, 2, 3\)": lambda: encoder(
             seen, mask=torch.ones(3, 2, 2)
         ),
-        r"draw was given without random": lambda: encoder(seen, draw=lambda o, r: o),
+        r"draw was given without random": lambda: encoder(seen, draw=lambda o, r, step: o),
         r"split gives parts of 9 numbers together, and the observations have 18": lambda: encoder(
             seen, split=lambda o: [select_views(o, slice(1))]
         ),

@@ -154,7 +154,7 @@ def test_subsets_of_rays_are_right_on_average(worlds, voxels):
     close(again, found[:1])
 
 
-def _four(observations, random, count):
+def _four(observations, random, step, count):
     from goembed_nerf_renderer.cameras import random_pixels
 
     return random_pixels(observations, count, random)
@@ -183,6 +183,22 @@ def test_masks_are_drawn_with_what_they_hide(worlds, voxels):
     encoder = GOEmbed(model, RAW).double()
     found = encoder(hidden, mask=mask, draw=partial(_four, count=6), random=ItemRandom(0, range(2)))
     assert found.isfinite().all() and found.any()
+
+
+def test_what_is_drawn_is_drawn_for_a_step(worlds, voxels):
+    model, told = voxels.Voxels().double(), []
+
+    def some(observations, random, step):
+        told.append(step)
+        return _four(observations, random, step, 4)
+
+    seen = worlds.observed(model, 1)
+    encoder = GOEmbed(model, RAW.model_copy(update={"steps": 3})).double()
+    encoder(seen, draw=some, random=ItemRandom(0, [0]))
+    assert told == [0, 1, 2]
+    told.clear()
+    encoder(seen, mask=torch.ones(seen.values.shape[:2]), draw=some, random=ItemRandom(0, [0]))
+    assert told == [0, 0, 1, 1, 2, 2]  # the mask is drawn with what it weighs
 
 
 def test_views_encoded_in_two_halves_are_those_encoded_at_once(world):

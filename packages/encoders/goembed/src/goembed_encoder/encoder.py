@@ -77,8 +77,8 @@ class GOEmbed(nn.Module):
         - `mask`: weight of each number in the error, `(B, V, ...)`, which may leave out later dimensions or have them
           of size 1; 0 for what is unknown, whose values are then not looked at.  A whole view may be masked, but its
           `φ` has to be valid.  Not differentiated.
-        - `draw`: `draw(observations, random)` gives some numbers of each observation, such as some of its rays, anew
-          for each step; the gradient is then right on average.  Needs `random`.
+        - `draw`: `draw(observations, random, step)` gives some numbers of each observation, such as some of its rays,
+          anew for each step (of `0, 1, …`); the gradient is then right on average.  Needs `random`.
         - `split`: gives parts that are all of the observations together, such as some rays each; one is held at a time,
           and computed again where gradients are recorded.  In place of the setting `chunk_views`.
 
@@ -137,9 +137,9 @@ class GOEmbed(nn.Module):
                 seen, weights = observations, weight
                 if draw is not None:
                     name = f"step {step}"
-                    seen = draw(observations, random.stream(name))
+                    seen = draw(observations, random.stream(name), step)
                     if weight is not None:
-                        weights = draw(observations._replace(values=weight), random.stream(name)).values
+                        weights = draw(observations._replace(values=weight), random.stream(name), step).values
                 share = self._share(seen.values, weight)
                 parts = parts_of(seen, weights, share, split, self.config.chunk_views)
                 signal = tree_map(torch.add, origin, displacement) if step else origin

@@ -154,7 +154,7 @@ def _residual(estimate: Tensor, values: Tensor) -> Tensor:
     return at_least_float32(estimate) - values
 
 
-Draw = Callable[..., Observations]  # (observations, random) to as many numbers of each
+Draw = Callable[..., Observations]  # (observations, random, step) to as many numbers of each
 Split = Callable[[Observations], Sequence[Observations]]  # to parts that are all of them together
 
 

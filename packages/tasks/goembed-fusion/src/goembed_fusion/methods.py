@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,10 +109,10 @@ def embed_some(method: Method, sources: Observations, rays: int | None, random: 
     encoder = method.encoder if isinstance(method, Network) else method
     if isinstance(encoder, Unprojection) or rays is None:
         return method.signal(sources)
-    calls = itertools.count(0 if method.forward_model.alike_at_origin else 1)
+    first = 1 if method.forward_model.alike_at_origin else 0
 
-    def some(seen: Observations, drawn: ItemRandom) -> Observations:
-        return random_pixels(seen, rays, drawn) if next(calls) else seen
+    def some(seen: Observations, drawn: ItemRandom, step: int) -> Observations:
+        return random_pixels(seen, rays, drawn) if step >= first else seen
 
     return method.signal(sources, draw=some, random=random)
 

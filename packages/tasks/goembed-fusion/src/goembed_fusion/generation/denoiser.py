@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import torch
@@ -92,11 +91,10 @@ class PlaneDenoiser(nn.Module):
         images = observations._replace(values=0.5 * (observations.values + 1))
         if thinned is None:
             return self.encoder(images, timestep, mask=there)
-        calls = itertools.count()
 
-        def some(seen: Observations, drawn: ItemRandom) -> Observations:
+        def some(seen: Observations, drawn: ItemRandom, step: int) -> Observations:
             """The first step, which takes the forward model's shortcut, looks at everything."""
-            return random_pixels(seen, thinned.rays, drawn) if next(calls) // 2 else seen
+            return random_pixels(seen, thinned.rays, drawn) if step else seen
 
         name = "context" if timestep is None else "target"
         return self.encoder(images, timestep, mask=there, draw=some, random=thinned.random.stream(name))
