@@ -7,7 +7,7 @@ import torch
 from goembed_core import plugins
 from goembed_core.config import ConfigError
 from goembed_fusion.checkerboard import checkerboard_energy
-from goembed_fusion.transformer import overlap
+from goembed_fusion.patches import overlap
 
 MODEL = {"name": "triplane", "resolution": 16, "channels": 2, "renderer": {"samples": 4}}
 SMALL = {"hidden_size": 8, "depth": 1, "num_heads": 2}
@@ -106,5 +106,5 @@ def test_what_is_no_triplane_is_refused():
     voxels = {"name": "goembed", "forward_model": {"name": "voxels", "resolution": 4}}
     with pytest.raises(ConfigError, match=r"set forward_model\.name=triplane"):
         plugins.build("encoder", "plane-transformer", {"encoder": voxels, **SMALL})
-    with pytest.raises(ConfigError, match="patch_size=6 does not divide the planes' resolution=16"):
+    with pytest.raises(ConfigError, match="patch_size=6 does not divide the grid's resolution=16"):
         transformer(patch_size=6)

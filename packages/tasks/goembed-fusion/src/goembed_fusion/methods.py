@@ -26,12 +26,12 @@ from goembed_fusion.config import (
     VoxelTransformerConfig,
     rivals,
 )
+from goembed_fusion.grids import GridTransformer
 from goembed_fusion.transformer import PlaneTransformer
 from goembed_fusion.unprojection import Unprojection, gridded
 from goembed_fusion.volume import VoxelTransformer
 
-Network = PlaneTransformer | VoxelTransformer
-Method = GOEmbed | Unprojection | Network
+Method = GOEmbed | Unprojection | GridTransformer
 Named = dict[str, ComponentConfig]  # encoders, by what the figures call them
 
 
@@ -92,7 +92,7 @@ def embed(method: Method, sources: Observations, most: int) -> Any:
     - `most`: views that were encoded together in training.  An encoding is a sum over views: of more, each weighs
       `most` over their number, so that it is no larger than what its decoder has learned.
     """
-    encoder = method.encoder if isinstance(method, Network) else method
+    encoder = method.encoder if isinstance(method, GridTransformer) else method
     views = sources.values.shape[1]
     if isinstance(encoder, Unprojection) or views <= most:
         return method.signal(sources)
@@ -106,7 +106,7 @@ def embed_some(method: Method, sources: Observations, rays: int | None, random: 
     - `rays`: pixels of each view that a gradient step looks at, drawn by `random`; None for all.  A first step that
       takes the forward model's shortcut looks at all of them.
     """
-    encoder = method.encoder if isinstance(method, Network) else method
+    encoder = method.encoder if isinstance(method, GridTransformer) else method
     if isinstance(encoder, Unprojection) or rays is None:
         return method.signal(sources)
     first = 1 if method.forward_model.alike_at_origin else 0

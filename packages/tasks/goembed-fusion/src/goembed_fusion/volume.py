@@ -4,70 +4,32 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
 
 import torch
-from goembed_core.config import ConfigError
 from goembed_core.precision import at_least_float32
-from goembed_core.protocols import Observations
-from goembed_core.trees import tree_map
 from goembed_dit.block import DiTBlock
 from goembed_triplane.grids import Voxels
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goembed_fusion.config import VoxelTransformerConfig
+from goembed_fusion.grids import GridTransformer
 
 MLP_RATIO = 4.0
 
 
-class VoxelTransformer(nn.Module):
-    """`ζ = ζ_in + network(ζ_in)`, `ζ_in` the voxels that an encoder gives.  At first the network adds nothing.
-
-    **Arguments:**
-    - `encoder`: gives voxels, and has the forward model that they are signals of; trained and saved with this.
-
-    **Raises:** ConfigError for an encoder whose signals are no voxels, or a grid that patches do not tile.
-    """
+class VoxelTransformer(GridTransformer):
+    """`ζ = ζ_in + network(ζ_in)`, `ζ_in` the voxels that an encoder gives.  At first the network adds nothing."""
 
     def __init__(self, encoder: nn.Module, config: VoxelTransformerConfig):
-        super().__init__()
-        representation = encoder.forward_model.decode.representation
-        if not isinstance(representation, Voxels):
-            raise ConfigError(
-                f"a transformer on voxels of {type(representation).__name__}: expected an encoder of voxels; set "
-                f"forward_model.name=voxels"
-            )
-        channels, side = representation.shape[:2]
-        if side % config.patch_size:
-            raise ConfigError(f"patch_size={config.patch_size} does not divide the grid's resolution={side}")
-        self.config, self.encoder = config, encoder
+        super().__init__(encoder, config, Voxels, "voxels")
+        channels, side = encoder.forward_model.decode.representation.shape[:2]
         self.network = VoxelNetwork(config, channels, side)
-        self.conformance = encoder.conformance
 
-    @property
-    def forward_model(self) -> nn.Module:
-        """The encoder's, which the voxels are signals of."""
-        return self.encoder.forward_model
-
-    def forward(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Tensor:
-        """How far from the origin the voxels are; `(B, C, R, R, R)`."""
-        return self.refine(self.encoder(observations, timestep))
-
-    def refine(self, voxels: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
+    def refine(self, grids: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
         """What the network makes of encoded voxels; differentiable in them."""
-        return voxels + at_least_float32(self.network(voxels))
-
-    def signal(self, observations: Observations, **settings: Any) -> Tensor:
-        """The signal that the observations lead to; settings are those of the encoder's own `signal`."""
-        origin = self.forward_model.origin(len(observations.values), observations.values.device)
-        encoded = tree_map(torch.sub, self.encoder.signal(observations, **settings), origin)
-        return tree_map(torch.add, origin, self.refine(encoded))
-
-    def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Any]:
-        """What the encoder has for an example."""
-        return self.encoder.example(batch_size, generator)
+        return grids + at_least_float32(self.network(grids))
 
 
 class VoxelNetwork(nn.Module):

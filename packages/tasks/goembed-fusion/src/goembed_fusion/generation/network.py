@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 from goembed_core.precision import at_least_float32
-from goembed_dit.config import DiTConfig
-from goembed_dit.network import DiT
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goembed_fusion.generation.config import PlaneDenoiserConfig
-from goembed_fusion.transformer import SMOOTH, overlap
+from goembed_fusion.patches import SMOOTH, interpolate, overlap, plane_transformer
 
 
 class PlaneNetwork(nn.Module):
@@ -25,26 +23,11 @@ class PlaneNetwork(nn.Module):
 
     def __init__(self, config: PlaneDenoiserConfig, planes: int, channels: int, side: int):
         super().__init__()
-        smooth = config.unpatch == "convolutional"
-        resolution = {"convolutional": side // config.patch_size, "overlapping": 2 * side, "linear": side}
         self.unpatch, self.patch_size = config.unpatch, config.patch_size
-        self.transformer = DiT(
-            DiTConfig(
-                in_channels=2 * planes * channels,
-                height=side,
-                width=side,
-                patch_size=config.patch_size,
-                hidden_size=config.hidden_size,
-                depth=config.depth,
-                num_heads=config.num_heads,
-                checkpoint_blocks=config.checkpoint_blocks,
-                head="planes",
-                head_std=0.02 if smooth else 0.0,
-                num_planes=planes,
-                plane_channels=SMOOTH if smooth else channels,
-                plane_resolution=resolution[config.unpatch],
-            )
+        self.transformer = plane_transformer(
+            config, 2 * planes * channels, planes, channels, side, config.checkpoint_blocks
         )
+        smooth = config.unpatch == "convolutional"
         self.mix = TimedMix(2 * channels, channels, config.width, config.hidden_size) if smooth else None
 
     def forward(
@@ -82,11 +65,7 @@ class TimedMix(nn.Module):
         condition: Float[Tensor, "batch hidden"],
     ) -> Float[Tensor, "batch planes c r r"]:
         """Each plane by itself, with the same weights; the features of the tokens are interpolated, twice over."""
-        planes, side = given.shape[1], given.shape[-1]
-        size = side // tokens.shape[-1]
-        features = F.interpolate(tokens.flatten(0, 1), (side, side), mode="bilinear", align_corners=False)
-        border = (size // 2, size - 1 - size // 2) * 2
-        features = F.avg_pool2d(F.pad(features, border, mode="replicate"), size, stride=1)
+        planes, features = given.shape[1], interpolate(tokens, given.shape[-1])
         hidden = self.first(torch.cat([given.flatten(0, 1).to(features), features], 1))
         scale, shift = self.modulation(condition).repeat_interleave(planes, 0)[..., None, None].chunk(2, 1)
         hidden = F.silu(hidden * (1 + scale) + shift)
