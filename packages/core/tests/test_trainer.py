@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -534,6 +535,14 @@ def test_independent_players_side_by_side_are_the_same_training(tmp_path):
         for name in ("apart", "together")
     ]
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_networks_side_by_side_are_players_of_their_own():
+    plan = make_muon_plan()
+    losses = {phase.player: phase.losses for phase in plan.phases}
+    optimizer = plan.players["student"].optimizer
+    found = Plan.side_by_side(plan.modules, optimizer, losses | {"absent": None}, prepare=print)
+    assert found == dataclasses.replace(plan, averaged=("student", "other"), independent=True, prepare=print)
 
 
 def test_an_error_of_an_independent_player_reaches_the_caller(tmp_path):

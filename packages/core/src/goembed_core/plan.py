@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from goembed_core.config import OptimizerConfig
 from goembed_core.diffusion import Terms
 from goembed_core.optimizers import Player
 from goembed_core.randomness import ItemRandom
 
 Batch = Any
+Losses = Callable[[Batch, ItemRandom], Terms]
 Data = Callable[[Iterator[Sequence[int]]], Iterable[Batch]]
 
 
@@ -21,7 +23,7 @@ class Phase(NamedTuple):
 
     name: str
     player: str
-    losses: Callable[[Batch, ItemRandom], Terms]
+    losses: Losses
     every: int = 1
 
 
@@ -63,3 +65,26 @@ class Plan:
     independent: bool = False
     preview: Callable[[int, dict[str, nn.Module]], None] | None = None
     evaluate: Callable[[int, dict[str, nn.Module]], dict[str, float]] | None = None
+
+    @classmethod
+    def side_by_side(
+        cls,
+        networks: Mapping[str, nn.Module],
+        optimizer: OptimizerConfig,
+        losses: Mapping[str, Losses],
+        *,
+        data: Data = fresh_items,
+        prepare: Callable[[Batch, ItemRandom], Batch] = unchanged,
+        preview: Callable[[int, dict[str, nn.Module]], None] | None = None,
+    ) -> Plan:
+        """Networks that learn from the same batches, each by itself, with an optimiser of its own; all are averaged."""
+        return cls(
+            modules=dict(networks),
+            players={name: Player(network, optimizer) for name, network in networks.items()},
+            phases=[Phase(name, name, losses[name]) for name in networks],
+            data=data,
+            prepare=prepare,
+            averaged=tuple(networks),
+            independent=True,
+            preview=preview,
+        )

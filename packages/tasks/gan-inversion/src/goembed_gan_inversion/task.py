@@ -11,7 +11,7 @@ from goembed_core.progress import ProgressLine, duration
 from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
 from goembed_core.runs import Run
-from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
+from goembed_core.trainer import Plan, Terms, Trainer
 from torch import nn
 
 from goembed_gan_inversion import model as models
@@ -38,16 +38,14 @@ class GANInversion:
         """Train both networks on the same scenes; the run's model directory appears at the end."""
         config, model = self.config, self.model
         networks = {"dfm": model.dfm.denoiser, "deterministic": model.regressor.network}
-        plan = Plan(
-            modules=networks,
-            players={name: Player(network, config.optimizer) for name, network in networks.items()},
-            phases=[
-                Phase("dfm", "dfm", lambda scene, random: model.dfm.losses(scene.split, random)),
-                Phase("deterministic", "deterministic", self._regression_loss),
-            ],
+        plan = Plan.side_by_side(
+            networks,
+            config.optimizer,
+            {
+                "dfm": lambda scene, random: model.dfm.losses(scene.split, random),
+                "deterministic": self._regression_loss,
+            },
             prepare=self._draw,
-            averaged=tuple(networks),
-            independent=True,
             preview=lambda images_seen, averaged: self._preview(run, images_seen, averaged),
         )
         trainer = Trainer(run, config.train, plan)

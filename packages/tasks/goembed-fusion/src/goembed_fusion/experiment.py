@@ -11,7 +11,7 @@ from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
 from goembed_core.runs import Run
-from goembed_core.trainer import Phase, Plan, Player, Trainer
+from goembed_core.trainer import Plan, Trainer
 
 from goembed_fusion import methods as models
 from goembed_fusion.config import ExperimentConfig
@@ -40,14 +40,8 @@ class Experiment:
         config = self.config
         self._learned = load(config.dataset, "train")
         require_views(self._learned, config.draw.sources[1] + config.draw.targets, "draw.sources and draw.targets")
-        plan = Plan(
-            modules=dict(self.methods),
-            players={name: Player(method, config.optimizer) for name, method in self.methods.items()},
-            phases=[Phase(name, name, self._losses(name)) for name in self.methods],
-            prepare=self._draw,
-            averaged=tuple(self.methods),
-            independent=True,
-        )
+        losses = {name: self._losses(name) for name in self.methods}
+        plan = Plan.side_by_side(self.methods, config.optimizer, losses, prepare=self._draw)
         trainer = Trainer(run, config.train, plan)
         averaged = trainer.train()
         if trainer.accelerator.is_main_process:

@@ -16,7 +16,7 @@ from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
 from goembed_core.report.figures import image_grid, walk_strip
 from goembed_core.runs import Run
-from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
+from goembed_core.trainer import Plan, Terms, Trainer
 from goembed_image_datasets.sampler import batches_at
 from jaxtyping import Float
 from torch import Tensor
@@ -52,14 +52,8 @@ class GON:
         config = self.config
         # GON's parameters are its encoder's, of which the decoder is a part.
         modules = {"gon": self.solvers["gon"].encoder, "autoencoder": self.solvers["autoencoder"]}
-        plan = Plan(
-            modules=modules,
-            players={name: Player(module, config.optimizer) for name, module in modules.items()},
-            phases=[Phase(name, name, self._losses(name)) for name in NAMES],
-            data=self._images,
-            averaged=NAMES,
-            independent=True,
-        )
+        losses = {name: self._losses(name) for name in NAMES}
+        plan = Plan.side_by_side(modules, config.optimizer, losses, data=self._images)
         trainer = Trainer(run, config.train, plan)
         averaged = trainer.train()
         if trainer.accelerator.is_main_process:

@@ -14,7 +14,7 @@ from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
-from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
+from goembed_core.trainer import Plan, Terms, Trainer
 from goembed_image_datasets.sampler import ItemSampler
 from goembed_video_datasets.sprites import SpriteDataset
 from torch import nn
@@ -45,16 +45,11 @@ class Motion:
         """Train both networks on the same clips; the run's model directory appears at the end."""
         config, model = self.config, self.model
         networks = {"dfm": model.dfm.denoiser.network, "deterministic": model.regressor.denoiser.network}
-        plan = Plan(
-            modules=networks,
-            players={name: Player(network, config.optimizer) for name, network in networks.items()},
-            phases=[
-                Phase("dfm", "dfm", model.dfm.losses),
-                Phase("deterministic", "deterministic", self._regression_losses),
-            ],
+        plan = Plan.side_by_side(
+            networks,
+            config.optimizer,
+            {"dfm": model.dfm.losses, "deterministic": self._regression_losses},
             data=lambda positions: self._clips(positions, trainer.device),
-            averaged=tuple(networks),
-            independent=True,
             preview=lambda images_seen, averaged: self._preview(run, images_seen, averaged),
         )
         trainer = Trainer(run, config.train, plan)

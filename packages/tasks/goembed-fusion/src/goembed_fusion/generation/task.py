@@ -12,7 +12,7 @@ from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
 from goembed_core.report.builder import Report
 from goembed_core.runs import Run
-from goembed_core.trainer import Phase, Plan, Player, Trainer
+from goembed_core.trainer import Plan, Trainer
 
 from goembed_fusion.generation import model as models
 from goembed_fusion.generation.config import FusionSampleConfig, GOEmbedFusionConfig
@@ -49,14 +49,7 @@ class GOEmbedFusion:
         require_views(self._learned, roles.context[1] + roles.target + roles.novel, "views")
         training = Training(config, self.networks)
         losses = {"denoiser": training.dfm_losses, "regression": training.regression_losses}
-        plan = Plan(
-            modules=dict(self.networks),
-            players={name: Player(network, config.optimizer) for name, network in self.networks.items()},
-            phases=[Phase(name, name, losses[name]) for name in self.networks],
-            prepare=self._draw,
-            averaged=tuple(self.networks),
-            independent=True,
-        )
+        plan = Plan.side_by_side(self.networks, config.optimizer, losses, prepare=self._draw)
         trainer = Trainer(run, config.train, plan)
         averaged = trainer.train()
         if trainer.accelerator.is_main_process:
