@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from goembed_core.errors import UserError
+from goembed_core.randomness import ItemRandom
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goembed_nerf_renderer.config import FieldConfig
+from goembed_nerf_renderer.fields import FieldSamples
 
 EXAMPLE_POINTS = 23
+PART = 2**15  # points looked at together
 NEAREST = 1e-6  # depth that points behind a perspective's camera are taken to have; they lie outside of its box
 
 
@@ -86,3 +91,69 @@ class FieldBox(nn.Module):
         ticks = [(torch.arange(n + (not inner)) + offset) / n for n in cells]
         unit = torch.stack(torch.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
         return self.world(unit.to(self.low))
+
+
+class BoxedField(nn.Module, ABC):
+    """One scene in a box, for points of any batch; what it is made of is asked only where something may be.
+
+    How dense each cell of the box was when it was last looked at is kept: it tells the renderer where to look, and
+    which cells are empty (instant-ngp, §5.2).
+
+    **Arguments:**
+    - `longest`: cells along the box's longest side.
+    - `depth`: optical depth of a cell that was not looked at; opaque cells would hide all behind them.
+    - `kept`: of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once.
+    """
+
+    def __init__(self, config: FieldConfig, longest: int, depth: float, kept: float):
+        super().__init__()
+        self.config, self.kept = config, kept
+        self.box = FieldBox(config, longest)
+        self.register_buffer("depths", torch.full(self.box.cells, depth))
+
+    @abstractmethod
+    def within(
+        self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"] | None
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"] | None]:
+        """Density, and colour where directions are given, at points in cells that may hold something."""
+
+    def forward(
+        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
+    ) -> FieldSamples:
+        """Evaluate; nothing outside of the box and in empty cells.  Differentiable in weights and points."""
+        flat = points.reshape(-1, 3).to(self.depths)
+        inside = self.box.contains(flat).nonzero()[:, 0]
+        along = None if directions is None else directions.reshape(-1, 3)[inside]
+        found, shown = self.within(flat[inside], along)
+        density = flat.new_zeros(len(flat)).index_copy(0, inside, found.to(flat)).view(points.shape[:2])
+        if shown is None:
+            return FieldSamples(density, None)
+        colour = torch.zeros_like(flat).index_copy(0, inside, shown.to(flat))
+        return FieldSamples(density, colour.view(points.shape))
+
+    def example(
+        self, batch_size: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
+        """Points in the box, and unit directions."""
+        return self.box.example(batch_size, generator)
+
+    @torch.no_grad()
+    def proposal(
+        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
+    ) -> FieldSamples:
+        """How dense the cells are, without gradient asking nothing else: where the renderer is to look."""
+        flat = points.reshape(-1, 3).to(self.depths)
+        cell, inside = self.box.cell_of(flat)
+        depth = torch.where(inside, self.depths.flatten()[cell], 0.0)
+        return FieldSamples((depth / self.box.cell_length(flat)).view(points.shape[:2]), None)
+
+    @torch.no_grad()
+    def find_empty(self, random: ItemRandom) -> None:
+        """Look at a point of each cell, drawn anew, and keep what was found there."""
+        offset = random.stream("cells").rand(1)[0].item() * 0.98 + 0.01
+        points = self.box.lattice(self.box.cells, offset)
+        self.box.occupied.fill_(True)
+        found = [self(part[None], None).density[0] * self.box.cell_length(part) for part in points.split(PART)]
+        self.depths.copy_(torch.maximum(self.kept * self.depths, torch.cat(found).view(self.box.cells)))
+        wide = F.max_pool3d(self.depths[None], 3, stride=1, padding=1)[0]
+        self.box.occupied.copy_(wide > self.config.min_depth)

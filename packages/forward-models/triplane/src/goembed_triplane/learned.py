@@ -7,46 +7,35 @@ from goembed_core.precision import without_autocast
 from goembed_core.randomness import ItemRandom
 from goembed_core.traits import RadianceFieldTraits
 from goembed_core.trees import named_leaves, tree_map
-from goembed_nerf_renderer.boxes import FieldBox
-from goembed_nerf_renderer.fields import FieldSamples
+from goembed_nerf_renderer.boxes import BoxedField
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from goembed_triplane.config import LearnedConfig
 from goembed_triplane.decoders import Decoder
 from goembed_triplane.model import represent
 from goembed_triplane.networks import Siren
 
-KEPT = 0.8  # of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once
-BEFORE = 0.1  # depth of a cell that was not looked at
-PART = 2**15  # points looked at together
+KEPT, BEFORE = 0.8, 0.1  # of a cell's depth at each look; what it is before
 
 
-class LearnedField(nn.Module):
-    """`(σ, c) = decode(features(ζ, x))` of one signal `ζ`, for points of any batch.
-
-    How dense each cell of the box was when it was last looked at is kept: it tells the renderer where to look, and
-    which cells are empty (instant-ngp, §5.2).
-    """
+class LearnedField(BoxedField):
+    """`(σ, c) = decode(features(ζ, x))` of one signal `ζ`."""
 
     def __init__(self, config: LearnedConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config, config.occupancy_cells, BEFORE, KEPT)
         self.conformance = RadianceFieldTraits(
             view_dependent=config.decoder.harmonics > 0,
             expected_failures={
                 "device": "which points are in the box, and how many, is read back: others cost nothing"
             },
         )
-        self.box = FieldBox(config, config.occupancy_cells)
         self.representation = represent(config)
         self.decoder = Decoder(config.decoder, self.representation.channels)
         spread = 0.0 if isinstance(self.representation, Siren) else config.initial_spread
         origin = self.representation.origin(1, torch.device("cpu"))
         leaves = [leaf + spread * torch.randn_like(leaf) for leaf in named_leaves(origin, "signal").values()]
         self.leaves = nn.ParameterList(leaves)
-        self.register_buffer("depths", torch.full(self.box.cells, BEFORE))
 
     @property
     def signal(self) -> Tensor | tuple:
@@ -54,51 +43,17 @@ class LearnedField(nn.Module):
         leaves = iter(self.leaves)
         return tree_map(lambda _: next(leaves), self.representation.origin(1, torch.device("meta")))
 
-    def forward(
-        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
-    ) -> FieldSamples:
-        """Evaluate; nothing outside of the box and in empty cells.  Differentiable in weights and points."""
-        flat = points.reshape(-1, 3).to(self.leaves[0])
-        inside = self.box.contains(flat).nonzero()[:, 0]
-        met = flat[inside]
+    def within(
+        self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"] | None
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"] | None]:
+        """What the decoder makes of the features there."""
         with without_autocast(points.device):
-            places = (2 * self.box.unit(met) - 1)[None]
+            places = (2 * self.box.unit(points) - 1)[None]
         outputs = self.decoder(self.representation.features(self.signal, places), places)
-        along = None if directions is None else directions.reshape(-1, 3)[inside][None]
-        everywhere = torch.ones(1, len(met), dtype=torch.bool, device=flat.device)
+        along = None if directions is None else directions[None]
+        everywhere = torch.ones(1, len(points), dtype=torch.bool, device=points.device)
         found = self.decoder.shade(outputs, along, everywhere)
-        density = flat.new_zeros(len(flat)).index_copy(0, inside, found.density[0].to(flat)).view(points.shape[:2])
-        if found.colour is None:
-            return FieldSamples(density, None)
-        colour = torch.zeros_like(flat).index_copy(0, inside, found.colour[0].to(flat))
-        return FieldSamples(density, colour.view(points.shape))
-
-    def example(
-        self, batch_size: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
-        """Points in the box, and unit directions."""
-        return self.box.example(batch_size, generator)
-
-    @torch.no_grad()
-    def proposal(
-        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
-    ) -> FieldSamples:
-        """How dense the cells are, without gradient and without the decoder: where the renderer is to look."""
-        flat = points.reshape(-1, 3).to(self.depths)
-        cell, inside = self.box.cell_of(flat)
-        depth = torch.where(inside, self.depths.flatten()[cell], 0.0)
-        return FieldSamples((depth / self.box.cell_length(flat)).view(points.shape[:2]), None)
-
-    @torch.no_grad()
-    def find_empty(self, random: ItemRandom) -> None:
-        """Look at a point of each cell, drawn anew, and keep what was found there."""
-        offset = random.stream("cells").rand(1)[0].item() * 0.98 + 0.01
-        points = self.box.lattice(self.box.cells, offset)
-        self.box.occupied.fill_(True)
-        found = [self(part[None], None).density[0] * self.box.cell_length(part) for part in points.split(PART)]
-        self.depths.copy_(torch.maximum(KEPT * self.depths, torch.cat(found).view(self.box.cells)))
-        wide = F.max_pool3d(self.depths[None], 3, stride=1, padding=1)[0]
-        self.box.occupied.copy_(wide > self.config.min_depth)
+        return found.density[0], None if found.colour is None else found.colour[0]
 
     def variation(self, random: ItemRandom) -> Float[Tensor, ""]:
         """Total variation of the feature at a place that each item draws: steps of a cell of the box along the axes."""

@@ -8,32 +8,25 @@ import torch
 from goembed_core.precision import at_least_float32, without_autocast
 from goembed_core.randomness import ItemRandom
 from goembed_core.traits import RadianceFieldTraits
-from goembed_nerf_renderer.boxes import FieldBox
-from goembed_nerf_renderer.fields import FieldSamples
+from goembed_nerf_renderer.boxes import BoxedField
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from goembed_fit_scene.config import MLPFieldConfig
 
-KEPT = 0.95  # of what a cell's depth was, at each look: a thin thing that one look misses is not forgotten at once
+KEPT = 0.95  # of a cell's depth at each look
 
 
-class MLPField(nn.Module):
-    """NeRF (Mildenhall et al. 2020, §5): sines of position and direction, layers, density, then the colour.
-
-    How dense each cell of the box was when it was last looked at is kept: it tells the renderer where to look, and
-    which cells are empty (instant-ngp, §5.2).  One scene, for points of any batch.
-    """
+class MLPField(BoxedField):
+    """NeRF (Mildenhall et al. 2020, §5): sines of position and direction, layers, density, then the colour."""
 
     conformance = RadianceFieldTraits(
         expected_failures={"device": "which points may be empty is read back, so that the others alone are computed"}
     )
 
     def __init__(self, config: MLPFieldConfig):
-        super().__init__()
-        self.config = config
-        self.box = FieldBox(config, config.occupancy_cells)
+        super().__init__(config, config.occupancy_cells, 0.0, KEPT)
         width, position = config.hidden_size, 3 + 6 * config.frequencies
         self.layers = nn.ModuleList(
             nn.Linear({0: position, config.depth // 2 + 1: width + position}.get(n, width), width)
@@ -45,56 +38,24 @@ class MLPField(nn.Module):
         self.colour = nn.Linear(width // 2, 3)
         unfitted = config.initial_depth / max(self.box.cells)
         self.shift = math.log(math.expm1(unfitted))
-        self.register_buffer("depths", torch.full(self.box.cells, unfitted))  # opaque cells would hide all behind them
+        self.depths.fill_(unfitted)
 
-    def forward(
-        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
-    ) -> FieldSamples:
-        """Evaluate; nothing outside of the box and in empty cells.  Differentiable in weights and points."""
-        flat = points.reshape(-1, 3).to(self.density.weight)
-        inside = self.box.contains(flat).nonzero()[:, 0]
-        met = flat[inside]
+    def within(
+        self, points: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"] | None
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"] | None]:
+        """What the network says."""
         with without_autocast(points.device):
-            position = sines(2 * self.box.unit(met) - 1, self.config.frequencies)
+            position = sines(2 * self.box.unit(points) - 1, self.config.frequencies)
         x = F.relu(self.layers[0](position))
         for number, layer in enumerate(self.layers[1:], 1):
             x = F.relu(layer(torch.cat([x, position], 1) if number == self.config.depth // 2 + 1 else x))
         depth = F.softplus(at_least_float32(self.density(x)[:, 0]) + self.shift)
-        density = flat.new_zeros(len(flat)).index_copy(0, inside, (depth / self.box.cell_length(met)).to(flat))
+        density = depth / self.box.cell_length(points)
         if directions is None:
-            return FieldSamples(density.view(points.shape[:2]), None)
-        along = sines(directions.reshape(-1, 3)[inside].to(flat), self.config.direction_frequencies)
+            return density, None
+        along = sines(directions.to(points), self.config.direction_frequencies)
         seen = F.relu(self.seen(torch.cat([self.bottleneck(x), along.to(x)], 1)))
-        shown = torch.sigmoid(at_least_float32(self.colour(seen))).to(flat)
-        colour = torch.zeros_like(flat).index_copy(0, inside, shown)
-        return FieldSamples(density.view(points.shape[:2]), colour.view(points.shape))
-
-    def example(
-        self, batch_size: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "batch n 3"], Float[Tensor, "batch n 3"]]:
-        """Points in the box, and unit directions."""
-        return self.box.example(batch_size, generator)
-
-    @torch.no_grad()
-    def proposal(
-        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None
-    ) -> FieldSamples:
-        """How dense the cells are, without gradient and without asking the network: where the renderer is to look."""
-        flat = points.reshape(-1, 3).to(self.depths)
-        cell, inside = self.box.cell_of(flat)
-        depth = torch.where(inside, self.depths.flatten()[cell], 0.0)
-        return FieldSamples((depth / self.box.cell_length(flat)).view(points.shape[:2]), None)
-
-    @torch.no_grad()
-    def find_empty(self, random: ItemRandom) -> None:
-        """Look at a point of each cell, drawn anew, and keep what was found there."""
-        offset = random.stream("cells").rand(1)[0].item() * 0.98 + 0.01
-        points = self.box.lattice(self.box.cells, offset)
-        self.box.occupied.fill_(True)
-        found = [self(part[None], None).density[0] * self.box.cell_length(part) for part in points.split(2**15)]
-        self.depths.copy_(torch.maximum(KEPT * self.depths, torch.cat(found).view(self.box.cells)))
-        wide = F.max_pool3d(self.depths[None], 3, stride=1, padding=1)[0]
-        self.box.occupied.copy_(wide > self.config.min_depth)
+        return density, torch.sigmoid(at_least_float32(self.colour(seen)))
 
     def variation(self, random: ItemRandom) -> Float[Tensor, ""]:
         """None: a network is smooth by itself."""
