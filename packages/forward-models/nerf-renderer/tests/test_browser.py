@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+import trimesh
 from goembed_core.errors import UserError
 from goembed_nerf_renderer.cameras import Camera, project
 from goembed_nerf_renderer.config import RendererConfig, ViewConfig
@@ -50,7 +51,6 @@ def page():
 @pytest.fixture
 def viewer(new_cameras):
     """Two balls in one field, one ball in another; with photographs and a mesh."""
-    trimesh = pytest.importorskip("trimesh", reason="needs trimesh, of the extra view")
     pytest.importorskip("viser", reason="needs viser, of the extra view")
     views = Camera(*(leaf[0] for leaf in new_cameras(1, 5, dtype=torch.float32)))
     renderer = VolumeRenderer(RendererConfig(near=1.0, far=8.0, samples=24, proposal_samples=(48,), background="white"))

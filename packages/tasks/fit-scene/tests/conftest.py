@@ -64,8 +64,3 @@ def balls_scene(tmp_path_factory):
 @pytest.fixture(scope="session")
 def new_balls():
     return balls
-
-
-@pytest.fixture(scope="session")
-def new_cameras():
-    return cameras

@@ -16,7 +16,7 @@ from goembed_nerf_renderer.cameras import Camera, PosedPixels, camera_rays, make
 from goembed_nerf_renderer.fields import ProposedField, RadianceField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # which takes a while to import
     import trimesh
 
 VIEWS = 16  # whose pixels make a cloud
@@ -113,18 +113,22 @@ def cloud(
 
     **Raises:** UserError where there is no point.
     """
-    places, colours = [], []
+    places, colours, most = [], [], 0.0
     for params in _spread(views, height, width):
         seen = renderer.render(signal, params)
         rays = camera_rays(params.camera, params.pixels)
         opacity = seen.opacity[0, 0]
+        most = max(most, opacity.max().item())
         solid = opacity > min_opacity
         distance = (seen.depth[0, 0] / opacity.clamp(min=1e-6))[..., None]
         places.append((rays.origins[0, 0] + distance * rays.directions[0, 0])[solid])
         colours.append(seen.colour[0, 0].movedim(0, -1)[solid])
     points, colour = torch.cat(places).cpu(), torch.cat(colours).cpu()
     if not len(points):
-        raise UserError(f"no pixel of {len(places)} views stops min_opacity={min_opacity} of the light: no points")
+        raise UserError(
+            f"no pixel of {len(places)} views stops min_opacity={min_opacity} of the light (the most is {most:.3g}): "
+            f"no points; ask for a lower opacity"
+        )
     return Cloud(points, colour.clamp(0, 1))
 
 

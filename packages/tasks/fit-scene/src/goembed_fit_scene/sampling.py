@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from goembed_core.errors import UserError
 from goembed_core.runs import Run
+from goembed_nerf_renderer.export import as_mesh, as_points
 
 from goembed_fit_scene import model as models
 from goembed_fit_scene.config import EvaluateConfig, SampleConfig
-from goembed_fit_scene.export import as_mesh, as_points
 from goembed_fit_scene.turntable import turntable, write_videos
 
 
@@ -25,8 +25,10 @@ def sample(run: Run, config: SampleConfig) -> Path:
         raise UserError(f"out={folder} cannot be written: {error.strerror}") from None
     width, height = model.facts["size"]
     if config.export in ("ply", "all"):
-        as_points(model, model.views, height, width, config.min_opacity).export(folder / "points.ply")
+        points = as_points(model.renderer, model.signal, model.views, height, width, config.min_opacity)
+        points.export(folder / "points.ply")
     if config.export in ("glb", "all"):
-        as_mesh(model.field, config.mesh_cells, config.mesh_opacity).export(folder / "mesh.glb")
+        mesh = as_mesh(model.field, model.field.box, config.mesh_cells, config.mesh_opacity)
+        mesh.export(folder / "mesh.glb")
     write_videos(turntable(model, config.frames, config.scale), folder)
     return folder

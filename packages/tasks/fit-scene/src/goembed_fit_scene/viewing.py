@@ -8,13 +8,13 @@ import torch
 from goembed_core.config import resolve_run
 from goembed_core.errors import UserError
 from goembed_core.runs import Run
+from goembed_nerf_renderer.export import as_mesh
 from goembed_nerf_renderer.viewing import Viewable
 from jaxtyping import Float
 from torch import Tensor
 
 from goembed_fit_scene import model as models
 from goembed_fit_scene.config import EvaluateConfig, rival_dir, rivals
-from goembed_fit_scene.export import as_mesh
 from goembed_fit_scene.scene import load_scene
 from goembed_fit_scene.turntable import middle
 
@@ -45,5 +45,5 @@ def _viewable(name: str, model: models.Model, images: Float[Tensor, "views 3 hei
         size=tuple(model.facts["size"]),
         centre=middle(model).to(model.field.box.low),
         images=images,
-        mesh=functools.partial(as_mesh, model.field, MESH_CELLS, MESH_OPACITY),
+        mesh=functools.partial(as_mesh, model.field, model.field.box, MESH_CELLS, MESH_OPACITY),
     )

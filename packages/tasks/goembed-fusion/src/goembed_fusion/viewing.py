@@ -10,13 +10,15 @@ from goembed_core.config import resolve_run
 from goembed_core.protocols import Observations
 from goembed_core.runs import Run
 from goembed_core.trees import select_items, select_views
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.config import FieldConfig
+from goembed_nerf_renderer.export import as_mesh
 from goembed_nerf_renderer.viewing import Viewable
 from goembed_triplane.model import SceneModel
 
 from goembed_fusion import methods as models
 from goembed_fusion.evaluation import Judge, shown_sources
-from goembed_fusion.export import as_mesh
 from goembed_fusion.generation import model as generators
 from goembed_fusion.generation.judged import judged_views
 from goembed_fusion.generation.solve import Solver
@@ -65,6 +67,7 @@ def samples(run: Run) -> list[Viewable]:
 def _viewable(name: str, forward_model: SceneModel, signal: Any, views: Observations) -> Viewable:
     """One object, among the views of it, images in [0, 1], that were given."""
     field, box = forward_model.decode(signal), forward_model.config.box
+    lattice = FieldBox(FieldConfig(box=box), MESH_CELLS).to(views.values.device)
     height, width = views.values.shape[-2:]
     return Viewable(
         name=name,
@@ -74,7 +77,7 @@ def _viewable(name: str, forward_model: SceneModel, signal: Any, views: Observat
         size=(width, height),
         centre=views.values.new_tensor([0.5 * (a + b) for a, b in zip(box.low, box.high, strict=True)]),
         images=views.values[0],
-        mesh=functools.partial(as_mesh, field, box, MESH_CELLS, MESH_OPACITY),
+        mesh=functools.partial(as_mesh, field, lattice, MESH_CELLS, MESH_OPACITY),
     )
 
 

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import torch
 from goembed_core.errors import UserError
+from goembed_core.precision import autocast
 from goembed_core.protocols import Observations
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trees import repeat_items, select_items, select_views, tree_map
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera, whole_image
-from goembed_nerf_renderer.config import SceneBox
+from goembed_nerf_renderer.config import FieldConfig, SceneBox
+from goembed_nerf_renderer.export import as_mesh, as_points
 from jaxtyping import Float
 from torch import Tensor
 
 from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.config import SampleConfig
 from goembed_inverse_graphics.data import require_dataset
-from goembed_inverse_graphics.export import as_mesh, as_points
 from goembed_inverse_graphics.solve import Solver, all_scenes
 from goembed_inverse_graphics.turntable import around, film, frames, gif, write_mp4
 
@@ -60,9 +62,13 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
         _write_ride(folder, name, frames(solver, scene, ride, model.size, config.scale), config.fps)
         if config.export in ("ply", "all"):
             cameras = around(context.params, centre, POINT_VIEWS)
-            as_points(solver, scene, cameras, model.size, config.opacity).export(folder / f"{name}.ply")
+            renderer, views = model.forward_model.renderer, Camera(*(leaf[0] for leaf in cameras))
+            with autocast(solver.precision, device):
+                points = as_points(renderer, scene, views, height, width, config.opacity)
+            points.export(folder / f"{name}.ply")
         if config.export in ("glb", "all"):
-            as_mesh(scene, box, config.mesh_cells, config.opacity).export(folder / f"{name}.glb")
+            lattice = FieldBox(FieldConfig(box=box), config.mesh_cells).to(device)
+            as_mesh(scene, lattice, config.mesh_cells, config.opacity).export(folder / f"{name}.glb")
     estimate = frames(solver, solver.estimate(context), ride, model.size, config.scale)
     _write_ride(folder, "pixelnerf", estimate, config.fps)
     shown = torch.cat([many.values[:, :1], samples.images], 1).cpu()

@@ -8,12 +8,14 @@ import torch
 from goembed_core.config import resolve_run
 from goembed_core.runs import Run
 from goembed_core.trees import repeat_items, select_items, select_views
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.config import FieldConfig
+from goembed_nerf_renderer.export import as_mesh
 from goembed_nerf_renderer.fields import RadianceField
 from goembed_nerf_renderer.viewing import Viewable
 
 from goembed_inverse_graphics import model as models
-from goembed_inverse_graphics.export import as_mesh
 from goembed_inverse_graphics.sampling import middle, unseen_scene
 from goembed_inverse_graphics.solve import Solver, all_scenes
 
@@ -34,6 +36,7 @@ def viewables(run: Run) -> list[Viewable]:
     scenes = all_scenes(samples)
     height, width = model.size
     box, centre = middle(model, device)
+    lattice = FieldBox(FieldConfig(box=box), MESH_CELLS).to(device)
 
     def shown(name: str, scene: RadianceField) -> Viewable:
         return Viewable(
@@ -44,7 +47,7 @@ def viewables(run: Run) -> list[Viewable]:
             size=(width, height),
             centre=centre,
             images=(found.values[0] + 1) / 2,
-            mesh=functools.partial(as_mesh, scene, box, MESH_CELLS, MESH_OPACITY),
+            mesh=functools.partial(as_mesh, scene, lattice, MESH_CELLS, MESH_OPACITY),
         )
 
     sampled = [shown(f"sample {n + 1}", select_items(scenes, slice(n, n + 1))) for n in range(SCENES)]

@@ -10,10 +10,12 @@ from goembed_core.errors import UserError
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trees import select_items, select_views
+from goembed_nerf_renderer.boxes import FieldBox
 from goembed_nerf_renderer.cameras import Camera
+from goembed_nerf_renderer.config import FieldConfig
+from goembed_nerf_renderer.export import as_mesh, as_points
 from torch import Tensor
 
-from goembed_fusion.export import as_mesh, as_points
 from goembed_fusion.generation import model as models
 from goembed_fusion.generation.config import FusionSampleConfig
 from goembed_fusion.generation.denoiser import PlaneDenoiser
@@ -76,8 +78,9 @@ def _export(
     model = network.forward_model
     field = model.decode(planes)
     if config.export in ("ply", "all"):
-        side = 2 * views.intrinsics[0, 0, 0, 2].item()
         cameras = Camera(*(leaf[0] for leaf in views))
-        as_points(model.renderer, field, cameras, round(side), config.opacity).export(folder / f"{name}.ply")
+        side = round(2 * views.intrinsics[0, 0, 0, 2].item())
+        as_points(model.renderer, field, cameras, side, side, config.opacity).export(folder / f"{name}.ply")
     if config.export in ("glb", "all"):
-        as_mesh(field, model.config.box, config.mesh_cells, config.opacity).export(folder / f"{name}.glb")
+        lattice = FieldBox(FieldConfig(box=model.config.box), config.mesh_cells).to(planes.device)
+        as_mesh(field, lattice, config.mesh_cells, config.opacity).export(folder / f"{name}.glb")
