@@ -102,6 +102,24 @@ def test_lines_and_their_bands():
         line_plot([1, 2, 3], {"a": [1, 2]})
 
 
+@pytest.mark.parametrize(("names", "taller"), [
+    (["a", "b", "c", "d"], False),
+    ([f"{n} steps" for n in range(9)], True),
+    ([f"{n} steps,\nlinear un-patching" for n in range(6)], True),
+    ([f"an encoding whose name is longer than most, number {n}" for n in range(5)], True),
+])  # fmt: skip
+def test_the_names_of_many_lines_are_within_the_figure(names, taller):
+    figure = line_plot([1, 2, 3], {name: [1, 2, 3] for name in names}, "n", "dB")
+    width, height = figure.get_size_inches() * 100
+    assert width == 560 and (height > 310) == taller
+    scale = figure.dpi / 100
+    shown = figure.axes[0].get_legend().get_window_extent()
+    assert shown.x0 >= 0 and shown.x1 <= width * scale and shown.y1 <= height * scale
+    assert shown.y0 >= figure.axes[0].get_window_extent().y1  # above the lines
+    plot = figure.axes[0].get_window_extent()
+    assert (plot.width / scale, plot.height / scale) == pytest.approx((500, 230))
+
+
 def test_shapes_are_checked_in_words():
     with pytest.raises(UserError, match=r"rows, columns, channels, H, W\); got shape \(1, 8, 8\)"):
         image_grid(torch.zeros(1, 8, 8))

@@ -31,7 +31,7 @@ def train(resolved: Resolved) -> None:
 
 
 def evaluate(directory: Path, overrides: Sequence[str]) -> None:
-    """Judge the model of a run again; only the settings under `evaluate` may differ from the run's own."""
+    """Judge the model of a run again; only settings under `evaluate` and `sampler` may differ from the run's own."""
     Run.open(directory)
     began = time.monotonic()
     resolved = resolve_evaluation(directory, overrides)

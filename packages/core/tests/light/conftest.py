@@ -87,6 +87,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 TOY = """
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
+from goembed_core.config.solvers import SamplerConfig
 from goembed_core.plugins import hookimpl
 from pydantic import Field, PositiveInt
 
@@ -113,6 +114,7 @@ class ToyConfig(TaskConfig):
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-3)
     forward_model: ComponentConfig = component("forward-model", "blur", params={"sigma_px": 2.0})
     dataset: ComponentConfig | None = component("dataset", None)
+    sampler: SamplerConfig = SamplerConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
 
 

@@ -57,11 +57,11 @@ def test_train_hands_on_the_resolved_settings(runner):
 def test_sample_and_evaluate_hand_on_run_and_overrides(runner, run):
     assert cli.main(["sample", "num_samples=2", str(run), "seed=1"]) == 0
     assert cli.main(["sample", "task=toy", "--num_samples=2"]) == 0
-    assert cli.main(["evaluate", str(run), "evaluate.contexts=3"]) == 0
+    assert cli.main(["evaluate", str(run), "evaluate.contexts=3", "--sampler.num_steps=7"]) == 0
     assert runner.calls == [
         ("sample", run, None, ["num_samples=2", "seed=1"]),
         ("sample", None, "toy", ["--num_samples=2"]),
-        ("evaluate", run, ["evaluate.contexts=3"]),
+        ("evaluate", run, ["evaluate.contexts=3", "--sampler.num_steps=7"]),
     ]
 
 
@@ -80,8 +80,9 @@ def test_errors_are_one_line_and_nothing_runs(runner, run, capsys, tmp_path):
     assert refused(capsys, "sample", "x" * 5000).endswith(" is not a run: it has no config.yaml")
     assert refused(capsys, "sample", "task=toy", f"num_samples={'9' * 5000}").startswith("num_samples='9999")
     assert refused(capsys, "evaluate", str(run), "train.seed=3") == (
-        "train.seed=3: an evaluation takes only settings under evaluate; a run keeps its others"
+        "train.seed=3: an evaluation takes only settings under evaluate and sampler; a run keeps its others"
     )
+    assert refused(capsys, "evaluate", str(run), "sampler.num_steps=0").startswith("sampler.num_steps=0: Input should")
     assert refused(capsys, "plugins", "x") == "unexpected 'x'"
     assert refused(capsys, "check").startswith(
         "check what? give KIND NAME, where KIND is one of forward-model, encoder"

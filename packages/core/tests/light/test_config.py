@@ -119,7 +119,8 @@ ERRORS = {
     "toy": "'toy' is not of the form key=value",
     "=1": "'=1' is not of the form key=value",
     "train..images=1": "'train..images=1' is not of the form key=value",
-    "foo=1": "foo=1: there is no such key; keys: task, preset, run, train, optimizer, forward_model, dataset, evaluate",
+    "foo=1": "foo=1: there is no such key; keys: task, preset, run, train, optimizer, forward_model, dataset, "
+    "sampler, evaluate",
     "tra\nin=1": "tra\\nin=1: there is no such key; did you mean train?",
     "task.name=1": "task.name=1: there is no such key; task is a name, not a section",
     "train.images=true": "train.images=true: expected a number, not true",

@@ -49,6 +49,8 @@ def test_exact_samples_are_at_the_floor_and_an_untrained_network_is_not(run):
 def test_it_can_be_judged_again(run):
     assert cli.main(["evaluate", str(run), "evaluate.steps=[]", "evaluate.contexts=3"]) == 0
     assert json.loads((run / "metrics.json").read_text())["metrics"]["w1_over_std"]["n"] == 3
+    assert cli.main(["evaluate", str(run), "evaluate.steps=[]", "evaluate.contexts=3", "sampler.num_steps=2"]) == 0
+    assert json.loads((run / "metrics.json").read_text())["metrics"]["w1_over_std"]["note"].endswith("-2")
 
 
 def test_signals_of_another_size_are_refused(capsys, tmp_path):

@@ -22,6 +22,8 @@ from goembed_core.config.yaml import MAX_DEPTH, dump_tree, load_yaml_file
 from goembed_core.errors import ConfigError, PluginError, did_you_mean
 from goembed_core.plugins import Component, PluginHost, host
 
+JUDGING = ("evaluate", "sampler")  # the sections of a task that change nothing of what is learned
+
 Tree = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -113,11 +115,13 @@ def resolve_run(run: Path, overrides: Sequence[str] = (), *, host: PluginHost | 
 def resolve_evaluation(
     run: Path, overrides: Sequence[str] = (), *, host: PluginHost | None = None
 ) -> Resolved[TaskConfig]:
-    """The settings of an earlier run to be judged again, of which only those under `evaluate` may differ."""
-    foreign = [item for item in overrides if not item.removeprefix("--").startswith("evaluate.")]
+    """The settings of an earlier run to be judged again, of which only those of the judging may differ."""
+    foreign = [item for item in overrides if not item.removeprefix("--").startswith(tuple(f"{s}." for s in JUDGING))]
     resolved = resolve_run(run, overrides, host=host)
     if foreign:
-        raise ConfigError(f"{foreign[0]}: an evaluation takes only settings under evaluate; a run keeps its others")
+        raise ConfigError(
+            f"{foreign[0]}: an evaluation takes only settings under {' and '.join(JUDGING)}; a run keeps its others"
+        )
     return resolved
 
 

@@ -29,6 +29,7 @@ from goembed_core.report.style import (
 
 LARGEST_TILE = 256  # device pixels that small images are enlarged to
 LINE_PX = 13
+LEGEND_COLUMNS = 4  # at most
 
 
 def to_uint8(images: Float[Tensor, "*batch channels height width"]) -> UInt8[np.ndarray, "*batch height width 3"]:
@@ -99,8 +100,9 @@ def line_plot(
     bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
 ) -> Figure:
     """Named lines over a common `x`; `bands` gives a line its interval as `(lower, upper)`."""
-    figure = new_figure(560, 300)
-    axes = quiet(figure.add_axes(_rectangle(figure, 52, 26, 500, 230)))
+    left, head, width, height = 52, 26, 500, 230
+    figure = new_figure(left + width + 8, head + height + 44)
+    axes = quiet(figure.add_axes(_rectangle(figure, left, head, width, height)))
     for index, (name, values) in enumerate(series.items()):
         if len(values) != len(x):
             raise UserError(f"line {name!r} has {len(values)} values for {len(x)} places on the x axis")
@@ -110,7 +112,11 @@ def line_plot(
             axes.fill_between(x, *bands[name], color=colour, alpha=0.15, linewidth=0)
     axes.set(xlabel=x_label, ylabel=y_label)
     if len(series) > 1:
-        legend(axes)
+        sizes = (legend(axes, columns) for columns in range(LEGEND_COLUMNS, 0, -1))
+        above = next((size[1] for size in sizes if size[0] <= width), len(series) * LINE_PX)
+        head = max(head, math.ceil(above) + 6)
+        figure.set_size_inches((left + width + 8) / 100, (head + height + 44) / 100)
+        axes.set_position(_rectangle(figure, left, head, width, height))
     return figure
 
 

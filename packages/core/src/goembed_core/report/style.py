@@ -37,9 +37,9 @@ def quiet(axes: Axes) -> Axes:
     return axes
 
 
-def legend(axes: Axes, columns: int = 4) -> None:
-    """The names of the lines in rows above the plot, where they hide nothing."""
-    axes.legend(
+def legend(axes: Axes, columns: int = 4) -> tuple[float, float]:
+    """The names of the lines in rows above the plot, where they hide nothing; their width and height in CSS pixels."""
+    names = axes.legend(
         frameon=False,
         fontsize=TEXT_PT,
         labelcolor=INK,
@@ -52,6 +52,8 @@ def legend(axes: Axes, columns: int = 4) -> None:
         borderaxespad=0.2,
         borderpad=0,
     )
+    extent = names.get_window_extent(FigureCanvasAgg(axes.figure).get_renderer())
+    return extent.width / DEVICE_PX, extent.height / DEVICE_PX
 
 
 def text_width(text: str) -> float:
