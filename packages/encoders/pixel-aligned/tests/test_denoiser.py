@@ -22,8 +22,14 @@ SURFACES = {"width": 12, "frequencies": 2, "time_size": 8, "surfaces": 2, "frame
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"estimate": {"features": 3, "detach": False}}, {"field": SURFACES}],
-    ids=["detached", "with features", "surfaces"],
+    [
+        {},
+        {"estimate": {"features": 3, "detach": False}},
+        {"field": SURFACES},
+        {"estimate": {"corrected": True, "features": 3, "detach": False}},
+        {"field": {**SURFACES, "pooling": "weighted"}},
+    ],
+    ids=["detached", "with features", "surfaces", "corrected", "weighted"],
 )
 def test_every_parameter_has_a_gradient(settings, with_noise, changed):
     """Through what is rendered of the scene and of its estimate: finite, and not zero."""
@@ -37,6 +43,17 @@ def test_every_parameter_has_a_gradient(settings, with_noise, changed):
     parameters = dict(denoiser.named_parameters())
     wrong = [n for n, p in parameters.items() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
     assert len(parameters) > 50 and wrong == []
+
+
+def test_a_corrected_scene_begins_as_the_estimate(settings):
+    denoiser = SceneDenoiser(settings(estimate={"corrected": True}))
+    context, noisy, timestep = denoiser.example(2, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scene = denoiser(context, noisy, timestep)
+        inside = 0.3 * (2 * torch.rand(2, 50, 3, generator=torch.Generator().manual_seed(0)) - 1)
+        (ours, _), (its, _) = ((f.density, f.colour) for f in (scene(inside), scene.estimate(inside)))
+    assert its.std() > 0
+    torch.testing.assert_close(ours, its)
 
 
 @pytest.mark.parametrize(("detach", "expected"), [(True, False), (False, True)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from goembed_nerf_renderer.cameras import Camera, look_at, make_intrinsics, whole_image
-from goembed_pixel_aligned.features import look_up, mean_over_views, sample_maps
+from goembed_pixel_aligned.features import look_up, mean_over_views, sample_maps, view_weights
 from torch import nn
 
 
@@ -75,4 +77,13 @@ def test_a_point_is_valid_before_the_camera_and_within_its_image(point, valid):
 def test_the_mean_is_over_the_views_that_see():
     values = torch.tensor([[[[1.0]] * 4, [[3.0]] * 4, [[8.0]] * 4]])  # three views of four points
     valid = torch.tensor([[[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 0]]], dtype=torch.bool)
-    torch.testing.assert_close(mean_over_views(values, valid), torch.tensor([[[4.0], [4.5], [8.0], [0.0]]]))
+    torch.testing.assert_close(mean_over_views(values, valid.float()), torch.tensor([[[4.0], [4.5], [8.0], [0.0]]]))
+
+
+def test_weights_of_views_are_a_softmax_over_those_that_see():
+    logits = torch.tensor([[[math.log(3), 90.0, 5.0], [0.0, -90.0, 7.0]]])  # two views of three points
+    valid = torch.tensor([[[1, 0, 0], [1, 1, 0]]], dtype=torch.bool)
+    found = view_weights(logits.requires_grad_(), valid)
+    torch.testing.assert_close(found, torch.tensor([[[0.75, 0.0, 0.0], [0.25, 1.0, 0.0]]]))
+    found[0, 0].sum().backward()
+    torch.testing.assert_close(logits.grad, torch.tensor([[[0.1875, 0.0, 0.0], [-0.1875, 0.0, 0.0]]]))

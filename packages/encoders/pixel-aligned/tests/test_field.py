@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from goembed_core.trees import concatenate, select_items, tree_map
+from goembed_core.trees import concatenate, select_items, select_views, tree_map
 from goembed_nerf_renderer.fields import BoxField
 from goembed_pixel_aligned.config import FieldConfig
 from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
 from goembed_pixel_aligned.features import Features, look_up
-from goembed_pixel_aligned.field import GuidedField
+from goembed_pixel_aligned.field import CorrectedField, GuidedField
 from goembed_pixel_aligned.network import FieldNetwork
 from torch.nn import functional as F
 
@@ -66,7 +66,10 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
     for number, block in enumerate(network.blocks):
         if number == config.view_blocks:
             valid = sight.valid[..., None].float()
-            h = (h * valid).sum(1) / valid.sum(1).clamp(min=1)
+            if config.pooling == "weighted":
+                gate = F.relu(h) @ network.gate + network.gate_bias(time)[:, :, None]
+                valid = valid * gate.exp()
+            h = (h * valid).sum(1) / valid.sum(1).clamp(min=1e-12)
         early = number < config.view_blocks
         scale, shift = block.modulation(time if early else late).chunk(2, -1)
         scale, shift = (s[:, :, None] if early else s for s in (scale, shift))
@@ -92,6 +95,7 @@ CASES = {
     "image code": {},
     "surfaces": {"surfaces": 3, "surface_frequency": 2.0},
     "upright": {"surfaces": 1, "frame": "upright"},
+    "weighted": {"pooling": "weighted"},
 }
 
 
@@ -109,6 +113,33 @@ def test_the_field_is_the_network_written_out(denoiser, with_noise, changed):
         for ours, theirs in zip(found, (density, colour, extra), strict=True):
             assert (ours - theirs).abs().max() < 1e-5 * theirs.abs().max()
         assert density.std() > 0.01 * density.mean() and found.features.shape == (2, 40, 3)
+
+
+def test_a_correction_is_added_before_density_and_colour(denoiser, with_noise):
+    """To what the context's views see; elsewhere it starts from empty space, and where no view sees nothing is."""
+    config = FieldConfig(width=12, frequencies=2, time_size=8, density_bias=-3.0)
+    estimate = with_noise(FieldNetwork(config, 6, 2), 0)
+    correction = with_noise(FieldNetwork(config, 6, corrects=True), 1)
+    x = points(n=300) * 3
+    with torch.no_grad():
+        one, both = estimate(narrow(denoiser, 1), torch.zeros(2, 1)), correction(narrow(denoiser, 2), torch.zeros(2, 2))
+        (first, known), (added, seen) = one.read(x), both.read(x)
+        found = CorrectedField(one, both)(x)
+    assert (seen & ~known).sum() > 9 and (~seen).sum() > 9 and known.sum() > 9
+    empty = torch.tensor([-3.0, 0.0, 0.0, 0.0])
+    raw = torch.empty_like(added)
+    for b, n in torch.cartesian_prod(torch.arange(2), torch.arange(x.shape[1])).tolist():
+        raw[b, n] = (first[b, n, :4] if known[b, n] else empty) + added[b, n]
+    torch.testing.assert_close(found.density, config.density_scale * F.softplus(raw[..., 0]) * seen)
+    torch.testing.assert_close(found.colour, raw[..., 1:].sigmoid())
+    assert found.features is None and added.std() > 0.1
+
+
+def narrow(denoiser, views: int) -> Features:
+    """Features of noise under narrow cameras: some points are seen by none, by one or by all."""
+    params = select_views(denoiser.example(2, torch.Generator().manual_seed(10))[0].params, slice(0, views))
+    maps = torch.randn(2, 2, 6, 8, 8, generator=torch.Generator().manual_seed(1))[:, :views]
+    return Features(maps, params.camera, params.image_size)
 
 
 def test_the_order_of_views_of_one_timestep_does_not_matter_and_views_count(denoiser):

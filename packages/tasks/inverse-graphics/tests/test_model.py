@@ -202,13 +202,14 @@ def _beside(a, b):
 
 def test_a_pixelnerf_begins_a_scene_model(settings, tmp_path):
     """Its context encoder and its field, the latter as the beginning of both."""
-    first = settings("stage=pixelnerf")
+    alone = ("denoiser.estimate.corrected=false", "denoiser.field.pooling=mean")
+    first = settings("stage=pixelnerf", *alone)
     torch.manual_seed(1)
     trained = models.build(first)
     moved(trained.denoiser)
     models.save(tmp_path / "model", first, trained.denoiser, 7)
     torch.manual_seed(2)
-    begun = models.build(settings(f"init={tmp_path / 'model'}")).denoiser
+    begun = models.build(settings(f"init={tmp_path / 'model'}", *alone)).denoiser
     for part, source in (
         (begun.context_encoder, trained.denoiser.context_encoder),
         (begun.estimate_field, trained.denoiser.estimate_field),
@@ -219,7 +220,26 @@ def test_a_pixelnerf_begins_a_scene_model(settings, tmp_path):
     target = begun.target_encoder.state_dict()["network.head.linear.weight"]
     assert not torch.equal(target, trained.denoiser.target_encoder.state_dict()["network.head.linear.weight"])
     with pytest.raises(UserError, match="do not fit this denoiser"):
-        models.build(settings(f"init={tmp_path / 'model'}", "denoiser.field.width=8"))
+        models.build(settings(f"init={tmp_path / 'model'}", *alone, "denoiser.field.width=8"))
+
+
+def test_a_pixelnerf_begins_a_corrected_scene_model(settings, tmp_path):
+    """The correction has its layers, and what it adds is 0: the scene is the estimate."""
+    changed = ("denoiser.estimate.corrected=true", "denoiser.field.pooling=weighted")
+    first = settings("stage=pixelnerf", *changed)
+    trained = models.build(first)
+    moved(trained.denoiser)
+    models.save(tmp_path / "model", first, trained.denoiser, 7)
+    begun = models.build(settings(f"init={tmp_path / 'model'}", *changed)).denoiser
+    own, source = begun.field.state_dict(), trained.denoiser.estimate_field.state_dict()
+    assert not own["out.weight"].any() and not own["out.bias"].any() and not own["gate"].any()
+    same = [key for key in own if not key.startswith(("out.", "gate"))]
+    assert len(same) > 9 and all(torch.equal(own[key], source[key]) for key in same)
+    context, target = around(first, 1)
+    with torch.no_grad():
+        scene = begun(context, target, torch.tensor([500]))
+        x = 0.2 * torch.rand(1, 20, 3)
+        assert torch.equal(scene(x).colour, trained.denoiser.estimate(trained.denoiser.encode(context))(x).colour)
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (7,)])

@@ -44,6 +44,15 @@ def test_a_run_ends_with_figures_and_a_report(run):
     assert (run / "samples/preview-000000032.png").stat().st_size > 1000
 
 
+def test_dfm_is_every_so_manieth_step_and_the_estimate_is_trained_in_all(small, tmp_path):
+    settings = ["dfm_every=3", "train.log_every_nimg=8", "train.preview_every_nimg=0", "evaluate.pictures=1"]
+    assert cli.main(["train", "task=inverse_graphics", f"run.dir={tmp_path}", *small, *TINY, *settings]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["images"], "dfm/target" in row, "pixelnerf/estimate" in row) for row in rows] == [
+        (8, True, True), (16, False, True), (24, False, True), (32, True, True)
+    ]  # fmt: skip
+
+
 def test_samples_are_videos_points_and_meshes(run, tmp_path):
     settings = ["item=1", "num_samples=2", "frames=3", "scale=1", "sampler.num_steps=2", "opacity=0.05", "num_views=2"]
     assert cli.main(["sample", str(run), *settings, "mesh_cells=8", f"out={tmp_path}"]) == 0

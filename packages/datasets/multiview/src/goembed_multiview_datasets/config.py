@@ -203,7 +203,7 @@ class BoxesConfig(Config):
     boxes: int = Field(1, ge=1, le=4, description="in a scene, each with a hidden face of its own")
     background: Literal["white", "black"] = Field("white", description="what lies behind the boxes")
     jitter_rad: float = Field(
-        0.3, ge=0, le=1.0, description="how far the other views' azimuths lie from even ones, at most"
+        0.3, ge=0, le=3.15, description="how far the other views' azimuths lie from even ones, at most; π is anywhere"
     )
     split: Literal["train", "test"] = Field("train", description="scenes of one are never among those of the other")
     length: int = Field(10_000_000, ge=1, le=2**62, description="how many scenes there are; every one is another")

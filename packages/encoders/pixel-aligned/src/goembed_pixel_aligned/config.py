@@ -51,6 +51,11 @@ class FieldConfig(Config):
     middle: NonNegativeFloat = Field(default=4.0, description="depth from which the depths of points are counted")
     density_scale: PositiveFloat = Field(default=10.0, description="density per unit of length that 1 means")
     density_bias: float = Field(default=-2.0, description="added before the softplus: below 0, space begins emptier")
+    pooling: Literal["mean", "weighted"] = Field(
+        default="mean",
+        description="what the views say of a point is averaged, as in pixelNeRF; or in the sampled field weighted by "
+        "what each says and by its timestep, so that a noisy target counts for less",
+    )
     time_size: PositiveInt = Field(default=64, description="numbers in the embedding of the timestep")
     surfaces: NonNegativeInt = Field(
         default=0,
@@ -75,6 +80,11 @@ class EstimateConfig(Config):
 
     downscale: PositiveInt = Field(default=2, description="it is rendered so many times smaller, and enlarged")
     features: NonNegativeInt = Field(default=0, description="features of the field that are rendered beside its colour")
+    corrected: bool = Field(
+        default=False,
+        description="the sampled field is the estimate with a correction, added before density and colour are made of "
+        "it; or a field by itself, as in the paper",
+    )
     detach: bool = Field(
         default=True, description="no gradient of the sampled field passes into the rendering of the estimate"
     )

@@ -24,14 +24,14 @@ from goembed_pixel_aligned.encoder import (
     zoomed,
 )
 from goembed_pixel_aligned.features import Features
-from goembed_pixel_aligned.field import GuidedField, PixelAlignedField
+from goembed_pixel_aligned.field import CorrectedField, GuidedField, PixelAlignedField
 from goembed_pixel_aligned.network import FieldNetwork
 
 
 class Scene(NamedTuple):
     """What is sampled: a radiance field, with the deterministic estimate that it was made beside."""
 
-    field: PixelAlignedField
+    field: PixelAlignedField | CorrectedField
     estimate: PixelAlignedField  # of the context alone
 
     def __call__(
@@ -53,7 +53,8 @@ class SceneDenoiser(nn.Module):
     """Features of context and noisy target to one field; the target is seen beside an estimate from the context alone.
 
     Views are encoded one by one, so that the target's encoder knows of the context only what the estimate shows from
-    where the target is.  Both fields have networks of their own.
+    where the target is.  Both fields have networks of their own; with `estimate.corrected` the second one's numbers are
+    added to the first one's.
     """
 
     conformance = DenoiserTraits(uses_params=True)
@@ -64,8 +65,9 @@ class SceneDenoiser(nn.Module):
         channels = config.context.network.out_channels
         self.context_encoder = PixelAlignedEncoder(config.context)
         self.target_encoder = PixelAlignedEncoder(config.target)
-        self.estimate_field = FieldNetwork(config.field, channels, config.estimate.features)
-        self.field = FieldNetwork(config.field, channels)
+        pixelnerf = config.field.model_copy(update={"pooling": "mean"})
+        self.estimate_field = FieldNetwork(pixelnerf, channels, config.estimate.features)
+        self.field = FieldNetwork(config.field, channels, corrects=config.estimate.corrected)
         self.renderer = VolumeRenderer(config.renderer)
 
     def forward(self, context: Observations, noisy_target: Observations, timestep: Num[Tensor, " batch"]) -> Scene:
@@ -116,7 +118,10 @@ class SceneDenoiser(nn.Module):
         features = concatenate([prepared.context, self.target_encoder(beside, timestep)], 1)
         num_context = prepared.context.maps.shape[1]
         times = torch.cat([timestep.new_zeros(batch, num_context), timestep[:, None].expand(-1, views)], 1)
-        return Scene(self.field(features, times), prepared.estimate)
+        field = self.field(features, times)
+        if self.config.estimate.corrected:
+            return Scene(CorrectedField(prepared.estimate, field), prepared.estimate)
+        return Scene(field, prepared.estimate)
 
     def example(
         self, batch_size: int, generator: torch.Generator
@@ -130,5 +135,6 @@ class SceneDenoiser(nn.Module):
 
 def guide(conditional: Scene, unconditional: Scene, scale: float) -> GuidedField:
     """Guidance of the signal itself: it is what is rendered at the end, from everywhere."""
-    weight = conditional.field.out.new_full((len(conditional.field.out),), scale)
+    out = conditional.estimate.out
+    weight = out.new_full((len(out),), scale)
     return GuidedField(conditional.field, unconditional.field, weight)

@@ -57,12 +57,19 @@ def sample_maps(
         return found[..., 0].mT.unflatten(0, maps.shape[:2])
 
 
+def view_weights(
+    logits: Float[Tensor, "batch views n"], valid: Bool[Tensor, "batch views n"]
+) -> Float[Tensor, "batch views n"]:
+    """How much each view counts at a point: a softmax over those that see it, in float32 or better; 0 for the rest."""
+    logits = at_least_float32(logits)
+    return torch.where(valid, logits, torch.finfo(logits.dtype).min).softmax(1) * valid
+
+
 def mean_over_views(
-    values: Float[Tensor, "batch views n c"], valid: Bool[Tensor, "batch views n"]
+    values: Float[Tensor, "batch views n c"], weights: Float[Tensor, "batch views n"]
 ) -> Float[Tensor, "batch n c"]:
-    """The mean over the views that see a point; zeros where none does."""
-    weights = valid.to(values.dtype)
-    weights = (weights / weights.sum(1, keepdim=True).clamp(min=1))[..., None].unbind(1)
+    """The mean over the views by weights, which need not add up to 1; zeros where all of them are 0."""
+    weights = (weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny))[..., None].unbind(1)
     each = values.unbind(1)
     total = each[0] * weights[0]
     for value, weight in zip(each[1:], weights[1:], strict=True):

@@ -8,13 +8,13 @@ import torch
 from goembed_core.errors import UserError
 from goembed_core.precision import at_least_float32, without_autocast
 from goembed_nerf_renderer.cameras import Camera
-from goembed_nerf_renderer.fields import FieldSamples
-from jaxtyping import Float
+from goembed_nerf_renderer.fields import FieldSamples, RadianceField
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from goembed_pixel_aligned.embedding import encode_position
-from goembed_pixel_aligned.features import Features, look_up, mean_over_views, sample_maps
+from goembed_pixel_aligned.features import Features, look_up, mean_over_views, sample_maps, view_weights
 
 
 class Block(NamedTuple):
@@ -37,6 +37,14 @@ class Units(NamedTuple):
     first_frequency: Float[Tensor, " batch"]
     surface_frequency: Float[Tensor, " batch"]
     density_scale: Float[Tensor, " batch"]
+    density_bias: Float[Tensor, " batch"]  # of empty space, before the softplus
+
+
+class Reading(NamedTuple):
+    """What a network says of points."""
+
+    raw: Float[Tensor, "batch n out"]  # in float32 or better, before they become density and colour
+    seen: Bool[Tensor, "batch n"]  # by any view
 
 
 class PixelAlignedField(NamedTuple):
@@ -51,6 +59,8 @@ class PixelAlignedField(NamedTuple):
     position: Float[Tensor, "batch views encoded c"]
     behind: Float[Tensor, "batch views surfaces encoded_distance c"]  # for each surface of a pixel; may be none
     view_blocks: tuple[Block, ...]
+    gate: Float[Tensor, "batch views c gates"]  # gates = 0: all views that see a point count alike
+    gate_bias: Float[Tensor, "batch views 1 gates"]
     blocks: tuple[Block, ...]
     out: Float[Tensor, "batch c out"]
     out_bias: Float[Tensor, "batch 1 out"]
@@ -60,6 +70,16 @@ class PixelAlignedField(NamedTuple):
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
     ) -> FieldSamples:
         """Density, colour in [0, 1] and features; the same from all directions.  Zero density where no view sees."""
+        found = self.read(points)
+        return self.shown(found.raw, found.seen)
+
+    def shown(self, raw: Float[Tensor, "batch n out"], seen: Bool[Tensor, "batch n"]) -> FieldSamples:
+        """What the network's numbers mean."""
+        density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * seen
+        return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
+
+    def read(self, points: Float[Tensor, "batch n 3"]) -> Reading:
+        """The network at some points."""
         maps, camera, image_size = self.features
         if points.dim() != 3 or len(points) != len(maps):
             raise UserError(
@@ -76,12 +96,14 @@ class PixelAlignedField(NamedTuple):
         h = torch.baddbmm(found.flatten(0, 1), encoded, weights.flatten(0, 1))
         for block in self.view_blocks:
             h = block(h)
-        h = mean_over_views(h.unflatten(0, maps.shape[:2]), sight.valid)
+        weights = sight.valid.to(h.dtype)
+        if self.gate.shape[-1]:
+            logits = torch.baddbmm(self.gate_bias.flatten(0, 1), F.relu(h), self.gate.flatten(0, 1))
+            weights = view_weights(logits[..., 0].unflatten(0, maps.shape[:2]), sight.valid).to(h.dtype)
+        h = mean_over_views(h.unflatten(0, maps.shape[:2]), weights)
         for block in self.blocks:
             h = block(h)
-        raw = at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out))
-        density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * sight.valid.any(1)
-        return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
+        return Reading(at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out)), sight.valid.any(1))
 
     def _encode(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "m n encoded"]:
         """Positions in each view's frame."""
@@ -101,6 +123,25 @@ class PixelAlignedField(NamedTuple):
         depth = local[..., 2:] - self.units.middle[:, None, None, None].to(local)
         encoded = encode_position((depth - surfaces.to(local))[..., None], octaves, first)
         return encoded.flatten(-2).flatten(0, 1).to(self.position.dtype)
+
+
+class CorrectedField(NamedTuple):
+    """An estimate, and what is added to its numbers before they become density and colour.
+
+    Where the correction is 0 this is the estimate without its features; what only further views see begins empty.
+    """
+
+    estimate: PixelAlignedField
+    correction: PixelAlignedField  # of the estimate's views and further ones
+
+    def __call__(
+        self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
+    ) -> FieldSamples:
+        """Density and colour."""
+        first, added = self.estimate.read(points), self.correction.read(points)
+        empty = F.pad(self.estimate.units.density_bias.to(first.raw)[:, None, None], (0, 3))
+        raw = torch.where(first.seen[..., None], first.raw[..., :4], empty) + added.raw
+        return self.estimate.shown(raw, added.seen)
 
 
 def camera_frame(camera: Camera, middle: float) -> Float[Tensor, "*views 3 4"]:
@@ -128,8 +169,8 @@ class GuidedField(NamedTuple):
     in [0, 1]: where one of them is empty its colour does not count, and `w = 1` is the conditional field.
     """
 
-    conditional: PixelAlignedField
-    unconditional: PixelAlignedField
+    conditional: RadianceField
+    unconditional: RadianceField
     scale: Float[Tensor, " batch"]  # w
 
     def __call__(

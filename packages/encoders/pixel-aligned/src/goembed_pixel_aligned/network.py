@@ -31,9 +31,10 @@ class FieldNetwork(nn.Module):
     **Arguments:**
     - `feature_channels`: of the maps.
     - `extra`: features that the field has beside its colour.
+    - `corrects`: its numbers are added to those of another field; training begins at 0.
     """
 
-    def __init__(self, config: FieldConfig, feature_channels: int, extra: int = 0):
+    def __init__(self, config: FieldConfig, feature_channels: int, extra: int = 0, corrects: bool = False):
         super().__init__()
         self.config = config
         width, encoded = config.width, encoded_size(config.frequencies)
@@ -47,11 +48,16 @@ class FieldNetwork(nn.Module):
                 self.project.weight[width:] *= 0.3
                 self.project.bias[width:] = config.surface_spread * (2 * (torch.arange(surfaces) + 0.5) / surfaces - 1)
         self.blocks = nn.ModuleList(ModulatedBlock(config) for _ in range(config.view_blocks + config.blocks))
+        gates = int(config.pooling == "weighted")
+        self.gate = nn.Parameter(torch.zeros(width, gates)) if gates else None
+        self.gate_bias = nn.Linear(config.time_size, gates, bias=False) if gates else None  # a softmax follows
+        if self.gate_bias is not None:
+            nn.init.zeros_(self.gate_bias.weight)
         self.out = nn.Linear(width, 4 + extra)
-        nn.init.normal_(self.out.weight, std=0.5 * width**-0.5)
+        nn.init.normal_(self.out.weight, std=0.0 if corrects else 0.5 * width**-0.5)
         nn.init.zeros_(self.out.bias)
         with torch.no_grad():
-            self.out.bias[0] = config.density_bias
+            self.out.bias[0] = 0.0 if corrects else config.density_bias
         self.time_embedding = TimeEmbedding(FREQUENCY_DIM, config.time_size)
         self.image_code = nn.Linear(feature_channels, config.time_size) if config.image_code else None
         self.place_code = nn.Linear(config.time_size, encoded * width) if config.image_code else None
@@ -83,10 +89,13 @@ class FieldNetwork(nn.Module):
         behind = self.behind
         if behind is None:
             behind = self.position.new_zeros(0, encoded_size(self.config.frequencies, 1), self.config.width)
+        gate, gate_bias = self.position.new_zeros(self.config.width, 0), each.new_zeros(batch, views, 0)
+        if self.gate is not None:
+            gate, gate_bias = self.gate, self.gate_bias(each)
         camera = features.camera
         upright = self.config.frame == "upright"
         frame = upright_frame(camera) if upright else camera_frame(camera, self.config.middle)
-        names = ("middle", "first_frequency", "surface_frequency", "density_scale")
+        names = ("middle", "first_frequency", "surface_frequency", "density_scale", "density_bias")
         units = Units(*(constant(getattr(self.config, name)) for name in names))
         return PixelAlignedField(
             features=features._replace(maps=maps),
@@ -94,6 +103,8 @@ class FieldNetwork(nn.Module):
             position=position,
             behind=behind.expand(batch, views, *behind.shape),
             view_blocks=blocks[:early],
+            gate=gate.expand(batch, views, *gate.shape),
+            gate_bias=gate_bias[:, :, None],
             blocks=blocks[early:],
             out=of_each(self.out.weight.mT),
             out_bias=of_each(self.out.bias[None]),

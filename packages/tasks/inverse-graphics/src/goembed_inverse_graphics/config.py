@@ -73,6 +73,11 @@ class InverseGraphicsConfig(TaskConfig):
     stage: Literal["dfm", "pixelnerf"] = Field(
         default="dfm", description="dfm, or the deterministic pixelNeRF alone, to begin from"
     )
+    dfm_every: PositiveInt = Field(
+        default=1,
+        description="with more than 1 every step trains the estimate, as stage=pixelnerf does, and every so manieth "
+        "everything by DFM's losses, which cost three times as much",
+    )
     init: Path | None = Field(
         default=None, description="a model directory to take weights from: a run's of stage=pixelnerf, or any other"
     )

@@ -206,8 +206,10 @@ def _begin_from(denoiser: SceneDenoiser, directory: Path) -> None:
         own = denoiser.field.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith(("field.", "target_encoder."))}
         for key, value in own.items():
-            learnt = state[f"estimate_field.{key}"]
-            state[f"field.{key}"] = learnt[: len(value)] if key.startswith("out.") else learnt
+            learnt = state.get(f"estimate_field.{key}", value)
+            if key.startswith("out."):
+                learnt = value if denoiser.config.estimate.corrected else learnt[: len(value)]
+            state[f"field.{key}"] = learnt
         kept = denoiser.target_encoder.state_dict()
         state |= {f"target_encoder.{key}": value for key, value in kept.items()}
     own = denoiser.state_dict()

@@ -46,12 +46,15 @@ class InverseGraphics:
 
     def train(self, run: Run) -> None:
         """Train the denoiser, or in stage pixelnerf its estimate; the run's model directory appears at the end."""
-        config, model, stage = self.config, self.model, self.config.stage
-        losses = self.training.dfm_losses if stage == "dfm" else self.training.pixelnerf_losses
+        config, model = self.config, self.model
+        every = {"pixelnerf": 1} if config.stage == "pixelnerf" else {"dfm": config.dfm_every}
+        if config.dfm_every > 1:
+            every = {"pixelnerf": 1} | every
+        losses = {"dfm": self.training.dfm_losses, "pixelnerf": self.training.pixelnerf_losses}
         plan = Plan(
             modules={"denoiser": model.denoiser},
-            players={"denoiser": Player(trained_part(model.denoiser, stage), config.optimizer)},
-            phases=[Phase(stage, "denoiser", losses)],
+            players={stage: Player(trained_part(model.denoiser, stage), config.optimizer) for stage in every},
+            phases=[Phase(stage, stage, losses[stage], count) for stage, count in every.items()],
             data=lambda positions: self._scenes(positions, trainer.device),
             averaged=("denoiser",),
             preview=lambda images_seen, averaged: self._preview(run, images_seen, averaged["denoiser"]),
