@@ -8,7 +8,7 @@ from goembed_core.errors import UserError
 from goembed_core.trees import concatenate, select_views
 from goembed_nerf_renderer.config import RendererConfig
 from goembed_nerf_renderer.renderer import VolumeRenderer
-from goembed_pixel_aligned.denoiser import SceneDenoiser
+from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
 from pydantic import ValidationError
 
 
@@ -54,6 +54,25 @@ def test_a_corrected_scene_begins_as_the_estimate(settings):
         (ours, _), (its, _) = ((f.density, f.colour) for f in (scene(inside), scene.estimate(inside)))
     assert its.std() > 0
     torch.testing.assert_close(ours, its)
+
+
+def test_a_corrected_scene_is_sampled_where_the_estimate_is(settings, with_noise):
+    """The same scene, to what the sampling of rays leaves open; any other is sampled where itself is."""
+    denoiser = with_noise(SceneDenoiser(settings(estimate={"corrected": True})))
+    context, noisy, timestep = denoiser.example(2, torch.Generator().manual_seed(0))
+    fine = VolumeRenderer(RendererConfig(near=2.5, far=5.5, proposal_samples=(64,), samples=64))
+    with torch.no_grad():
+        scene = denoiser(context, noisy, timestep)
+        proposed = scene.proposed(1)
+        assert proposed.proposals == (scene.estimate,)
+        one, other = fine(scene, noisy.params), fine(proposed, noisy.params)
+        estimate = fine(scene.estimate, noisy.params)
+        nearly = guide(scene, denoiser(context, noisy, timestep.flip(0)), 1 + 1e-6)
+        third = fine(nearly.proposed(1), noisy.params)
+    assert not torch.equal(one, other) and (one - other).norm() < 0.1 * (one - estimate).norm()
+    torch.testing.assert_close(third, other, atol=1e-4, rtol=1e-3)
+    plain = scene._replace(field=scene.estimate)
+    assert plain.proposed(1) is plain
 
 
 @pytest.mark.parametrize(("detach", "expected"), [(True, False), (False, True)])

@@ -11,7 +11,7 @@ from goembed_core.protocols import Observations
 from goembed_core.traits import DenoiserTraits
 from goembed_core.trees import concatenate
 from goembed_nerf_renderer.cameras import PosedPixels, resize_camera, whole_image
-from goembed_nerf_renderer.fields import FieldSamples
+from goembed_nerf_renderer.fields import FieldSamples, ProposedField, RadianceField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from goembed_pixel_aligned.network import FieldNetwork
 class Scene(NamedTuple):
     """What is sampled: a radiance field, with the deterministic estimate that it was made beside."""
 
-    field: PixelAlignedField | CorrectedField
+    field: PixelAlignedField | CorrectedField | GuidedField
     estimate: PixelAlignedField  # of the context alone
 
     def __call__(
@@ -39,6 +39,17 @@ class Scene(NamedTuple):
     ) -> FieldSamples:
         """The sampled field."""
         return self.field(points, directions)
+
+    def proposed(self, count: int) -> RadianceField:
+        """The same; where it is a corrected estimate, that one's density says `count` times where rays are sampled.
+
+        The estimate is about a third of the field's cost.  Its proposals would have gradients, so this is for use
+        without.
+        """
+        field = self.field.conditional if isinstance(self.field, GuidedField) else self.field
+        if not isinstance(field, CorrectedField):
+            return self
+        return ProposedField(self, (self.estimate,) * count)
 
 
 class Prepared(NamedTuple):
@@ -133,8 +144,8 @@ class SceneDenoiser(nn.Module):
         return context, target, timestep
 
 
-def guide(conditional: Scene, unconditional: Scene, scale: float) -> GuidedField:
+def guide(conditional: Scene, unconditional: Scene, scale: float) -> Scene:
     """Guidance of the signal itself: it is what is rendered at the end, from everywhere."""
     out = conditional.estimate.out
     weight = out.new_full((len(out),), scale)
-    return GuidedField(conditional.field, unconditional.field, weight)
+    return conditional._replace(field=GuidedField(conditional.field, unconditional.field, weight))

@@ -20,7 +20,7 @@ from goembed_nerf_renderer.config import RendererConfig
 from goembed_nerf_renderer.fields import RadianceField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_pixel_aligned.config import SceneDenoiserConfig
-from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
+from goembed_pixel_aligned.denoiser import Scene, SceneDenoiser, guide
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -38,7 +38,13 @@ class SceneView(nn.Module):
         self.renderer = renderer
 
     def forward(self, signal: RadianceField, params: PosedPixels) -> Float[Tensor, "batch views 3 *shape"]:
-        """What is seen of scenes.  Where no gradient is wanted, rays that miss the renderer's box cost nothing."""
+        """What is seen of scenes.
+
+        Where no gradient is wanted, rays that miss the renderer's box cost nothing, and the estimate tells where those
+        of a corrected scene are sampled.
+        """
+        if not torch.is_grad_enabled() and isinstance(signal, Scene):
+            signal = signal.proposed(len(self.renderer.config.proposal_samples))
         if torch.is_grad_enabled() or self.renderer.config.box is None or params.pixels.numel() == 0:
             return 2 * self.renderer(signal, params) - 1
         meets = meets_box(params, self.renderer.config).flatten(2)
