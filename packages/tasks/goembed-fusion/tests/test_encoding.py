@@ -281,5 +281,3 @@ def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):
     assert cli.main(["train", *tiny(objects, directory, "dataset.name=boxes")]) == 2
     capsys.readouterr()
     assert not directory.exists()
-    assert cli.main(["sample", "task=plenoptic_encoding"]) == 2
-    assert "carries no model" in capsys.readouterr().err

@@ -180,6 +180,9 @@ class ExperimentConfig(TaskConfig):
         default=3.0,
         description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
     )
+    leaf_gain: dict[str, PositiveFloat] = Field(
+        default={}, description="the same of some leaves of the signal, by their names, such as the layers of a network"
+    )
     draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
     against: dict[MethodName, dict[str, Any] | None] = Field(
         default={},
@@ -260,7 +263,7 @@ class SampleConfig(Config):
     sources: PositiveInt = Field(default=4, description="views of it that are encoded, the first of the fixed list")
     frames: PositiveInt = Field(default=36, description="frames of the turntable")
     size: Annotated[int, Field(ge=8, le=1024)] = Field(default=96, description="side of a frame in pixels")
-    out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples")
+    out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples or ./samples")
 
 
 class ReconstructionSampleConfig(SampleConfig):

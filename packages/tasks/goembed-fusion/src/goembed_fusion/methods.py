@@ -150,6 +150,7 @@ def _encodings(config: ExperimentConfig, detached: bool) -> Named:
                 forward_model=config.forward_model,
                 steps=steps,
                 gain=config.gain / steps,
+                leaf_gain={name: gain / steps for name, gain in config.leaf_gain.items()},
                 detach=detached,
                 scale_dims=(1, 2) if planes else (1,),
             ),
