@@ -78,9 +78,11 @@ def test_a_run_becomes_what_the_package_carries(objects, tmp_path, monkeypatch, 
     assert main([str(run)]) == 2
     assert "does not say who made its objects" in capsys.readouterr().err and not place.exists()
     about = {"name": "Box", "creator": "A. Maker", "library": "boxes", "licence": "CC0"}
-    (views / "objects.json").write_text(json.dumps({"objects": [{"about": about}, {"about": about}]}))
+    listing = json.loads((views / "objects.json").read_text())
+    listing["objects"] = [entry | {"about": about} for entry in listing["objects"]]
+    (views / "objects.json").write_text(json.dumps(listing))
     embed(Run.open(run), place)
-    assert "| boxes | A. Maker | Box (2) |" in (place / "CREDITS.md").read_text()
+    assert "| boxes | A. Maker | Box (12) |" in (place / "CREDITS.md").read_text()
     model, carried = load_embedded()
     assert carried.values.shape == (2, 3, 3, 12, 12) and set(model.methods) == {"steps1", "unprojection"}
     assert main([]) == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,14 @@ from goembed_fusion import methods as models
 from goembed_fusion.evaluation import Judge
 from goembed_fusion.methods import Model
 from goembed_fusion.scenes import load
+from goembed_fusion.trained import TASK, embedded
 
-TASK = "plenoptic_encoding"
 OBJECTS = 8  # that are shown
 LICENCES = {
     "CC0": "[CC0 1.0](https://creativecommons.org/publicdomain/zero/1.0/)",
     "CC-BY 3.0 US": "[CC BY 3.0 US](https://creativecommons.org/licenses/by/3.0/us/)",
     "CC-BY 3.0": "[CC BY 3.0](https://creativecommons.org/licenses/by/3.0/)",
 }
-
-
-def embedded() -> Path:
-    """The folder of what the package carries: a model, views to show it with, and credits."""
-    return Path(str(files("goembed_fusion") / "embedded"))
 
 
 def load_embedded(device: torch.device | str = "cpu") -> tuple[Model, Observations]:

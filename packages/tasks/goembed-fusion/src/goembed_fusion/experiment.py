@@ -14,11 +14,12 @@ from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Trainer
 
 from goembed_fusion import methods as models
-from goembed_fusion.config import ExperimentConfig
+from goembed_fusion.config import ExperimentConfig, SparseViewReconstructionConfig
 from goembed_fusion.evaluation import Evaluation, Judge, evaluate
 from goembed_fusion.methods import Model, embed_some
 from goembed_fusion.pictures import compose
 from goembed_fusion.scenes import Drawn, Scenes, draw, load, require_views
+from goembed_fusion.trained import learning, take_encodings
 
 
 class Experiment:
@@ -34,16 +35,19 @@ class Experiment:
         require_views(self.test, needed, "evaluate.sources and evaluate.targets")
         self._learned: Scenes | None = None
         self.methods = models.build(config)
+        if isinstance(config, SparseViewReconstructionConfig) and config.encodings is not None:
+            take_encodings(self.methods, config.encodings)
 
     def train(self, run: Run) -> None:
         """Train all methods side by side; the run's model directory appears at the end."""
         config = self.config
         self._learned = load(config.dataset, "train")
         require_views(self._learned, config.draw.sources[1] + config.draw.targets, "draw.sources and draw.targets")
+        trained = learning(self.methods)
         plan = Plan(
             modules=dict(self.methods),
-            players={name: Player(method, config.optimizer) for name, method in self.methods.items()},
-            phases=[Phase(name, name, self._losses(name)) for name in self.methods],
+            players={name: Player(method, config.optimizer) for name, method in trained.items()},
+            phases=[Phase(name, name, self._losses(name)) for name in trained],
             prepare=self._draw,
             averaged=tuple(self.methods),
             independent=True,

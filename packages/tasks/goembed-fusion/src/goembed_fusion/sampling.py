@@ -17,10 +17,11 @@ from PIL import Image
 
 from goembed_fusion import methods as models
 from goembed_fusion.config import SampleConfig
-from goembed_fusion.embed import TASK, load_embedded
+from goembed_fusion.embed import load_embedded
 from goembed_fusion.evaluation import Judge
 from goembed_fusion.methods import Model
 from goembed_fusion.scenes import load
+from goembed_fusion.trained import TASK
 
 FRAMES_PER_SECOND = 12
 
