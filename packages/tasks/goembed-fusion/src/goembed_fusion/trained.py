@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 from goembed_core.config import ConfigError
 from goembed_core.runs import Run
 
 from goembed_fusion import methods as models
+from goembed_fusion.config import Unpatch
 from goembed_fusion.methods import Method, Network
 
 TASK = "plenoptic_encoding"
@@ -32,7 +35,7 @@ def take_encodings(methods: dict[str, Method], source: str) -> None:
     trained = models.load(directory, TASK).methods
     for name, method in methods.items():
         encoder = method.encoder if isinstance(method, Network) else method
-        wanted = name.replace("plain", "steps")
+        wanted = re.sub(rf"^({'|'.join(('plain', *get_args(Unpatch)))})(?=\d)", "steps", name)
         if wanted not in trained:
             raise ConfigError(
                 f"encodings={source} has no {wanted}, which {name} begins with; it has {', '.join(trained)}: choose "
