@@ -282,9 +282,9 @@ class ReconstructionSampleConfig(SampleConfig):
     task: str = Field(default="sparse_view_reconstruction", description="name of the task")
 
 
-def _preset(images: int, **settings: Any) -> dict[str, Any]:
+def _preset(images: int, clip_norm: float = 1.0, **settings: Any) -> dict[str, Any]:
     train = {"images": images, "batch_size": 2, "ema_halflife_nimg": 40, "log_every_nimg": 40,
-             "checkpoint_every_nimg": 400, "mixed_precision": "no"}  # fmt: skip
+             "checkpoint_every_nimg": 400, "mixed_precision": "no", "clip_norm": clip_norm}  # fmt: skip
     return {"train": train} | settings
 
 
@@ -316,7 +316,8 @@ RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
         2000,
         steps=[1, 5],
         encodings="embedded",
-        optimizer={"lr": 2e-3},
+        clip_norm=0.02,
+        optimizer={"lr": 2e-3, "betas": [0.9, 0.999]},
         evaluate={"fit": {"objects": 0}},
     ),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
