@@ -313,7 +313,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(
-        2000,
+        1000,
         steps=[1, 5],
         encodings="embedded",
         clip_norm=0.02,
