@@ -306,7 +306,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         views="mean",
         leaf_gain={"first": 0.002, "hidden": 0.001, "last": 0.5},
         optimizer={"lr": 5e-3, "module_lr": {"learned_origin": 1e-3}},
-        forward_model={"name": "siren", "learned_origin": True, **_model(16, hidden_size=64, depth=2, channels=16)},
+        forward_model={"name": "siren", "learned_origin": True, **_model(16, hidden_size=48, depth=2, channels=16)},
     ),
     "origins": _preset(400, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
