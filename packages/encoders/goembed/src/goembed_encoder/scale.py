@@ -36,9 +36,8 @@ class Scale(nn.Module):
         size = (config.steps, sum(self.widths))
         begin = [1.0 if name in config.leaf_gain else config.gain for name in shapes]
         units = [config.leaf_gain.get(name, 1.0) for name in shapes]  # of one gain, that a leaf's own learns as fast
-        widths = torch.tensor(self.widths)
-        self.gain = nn.Parameter(torch.tensor(begin).repeat_interleave(widths).repeat(config.steps, 1))
-        self.register_buffer("unit", torch.tensor(units).repeat_interleave(widths), persistent=False)
+        self.gain = nn.Parameter(_repeated(begin, self.widths).repeat(config.steps, 1))
+        self.register_buffer("unit", _repeated(units, self.widths), persistent=False)
         self.register_buffer("rms", torch.ones(size))
         self.register_buffer("measured", torch.zeros(config.steps, dtype=torch.bool))
         self.timesteps = config.timesteps
@@ -96,3 +95,8 @@ class Scale(nn.Module):
 
     def _forget(self, incompatible: object) -> None:
         self._known.clear()
+
+
+def _repeated(values: Sequence[float], counts: Sequence[int]) -> Float[Tensor, " n"]:
+    """Each value so many times."""
+    return torch.cat([torch.full((count,), value) for value, count in zip(values, counts, strict=True)])
