@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from goembed_core.ema import EMA
+from goembed_core.errors import UserError
 from goembed_core.trees import named_leaves, select_items, select_views, tree_map
 from goembed_encoder.config import EncodingConfig
 from goembed_encoder.encoder import GOEmbed
@@ -37,6 +38,17 @@ def test_the_first_batch_of_training_is_scaled_to_one(new, seen):
             assert torch.allclose(found.shape.square().mean((0, 2, 3)).sqrt(), torch.full((4,), 2.0))
             assert torch.allclose(found.tone.square().mean().sqrt(), torch.tensor(2.0))
         assert encoder.scale.measured.all()
+
+
+def test_leaves_may_begin_with_gains_of_their_own(new, seen):
+    encoder = GOEmbed(new().forward_model, EncodingConfig(gain=2.0, leaf_gain={"tone": 0.5}))
+    found = encoder(seen)
+    assert torch.allclose(found.shape.square().mean((0, 2, 3)).sqrt(), torch.full((4,), 2.0))
+    assert torch.allclose(found.tone.square().mean().sqrt(), torch.tensor(0.5))
+    with pytest.raises(UserError, match="leaf_gain of colour: the leaves of the signal are shape, tone"):
+        new(leaf_gain={"colour": 1.0})
+    with pytest.raises(ValueError, match="with scale=none: there is no gain, take scale=learned"):
+        EncodingConfig(scale="none", leaf_gain={"tone": 0.5})
 
 
 def test_before_that_it_is_one_and_evaluation_measures_nothing(new, seen):

@@ -231,6 +231,10 @@ def test_more_views_than_were_trained_on_make_no_larger_an_encoding(run, scenes)
     twice = tree_map(lambda leaf: torch.cat([leaf, leaf], 1), once)
     torch.testing.assert_close(embed(method, twice, 3), embed(method, once, 3))
     torch.testing.assert_close(embed(method, twice, 6), 2 * embed(method, once, 3))
+    summed = embed(method, once, 3)
+    method.config = method.config.model_copy(update={"views": "mean"})
+    for most in (3, 6):
+        torch.testing.assert_close(3 * embed(method, twice, most), summed)
 
 
 def test_methods_begin_with_the_same_decoder(run):
@@ -281,5 +285,3 @@ def test_what_cannot_be_done_is_said(objects, tmp_path, capsys):
     assert cli.main(["train", *tiny(objects, directory, "dataset.name=boxes")]) == 2
     capsys.readouterr()
     assert not directory.exists()
-    assert cli.main(["sample", "task=plenoptic_encoding"]) == 2
-    assert "carries no model" in capsys.readouterr().err

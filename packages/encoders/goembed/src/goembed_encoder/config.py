@@ -23,6 +23,11 @@ class EncodingConfig(Config):
         default=(1,), description="dimensions of the signal's leaves (B, ...) whose every index has a scale of its own"
     )
     gain: PositiveFloat = Field(default=1.0, description="the gain that each step begins with")
+    leaf_gain: dict[str, PositiveFloat] = Field(
+        default={},
+        description="leaves of the signal, by their names, whose gain begins with another number, and is learned as a "
+        "multiple of it: those of one signal may be of very different sizes, as a network's weights are",
+    )
     timesteps: PositiveInt | None = Field(
         default=None,
         description="T of the schedule that may have noised the observations, on whose time the scale then depends; "
@@ -40,9 +45,11 @@ class EncodingConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _time_needs_a_scale(self) -> Self:
+    def _these_need_a_scale(self) -> Self:
         if self.timesteps is not None and self.scale == "none":
             raise ValueError(f"timesteps={self.timesteps} with scale=none: time acts on the scale, take scale=learned")
+        if self.leaf_gain and self.scale == "none":
+            raise ValueError(f"leaf_gain={self.leaf_gain} with scale=none: there is no gain, take scale=learned")
         return self
 
 

@@ -11,7 +11,7 @@ from goembed_core.protocols import ForwardModel, GradientOrigin, Observations, O
 from goembed_core.randomness import ItemRandom
 from goembed_core.shapes import require_views
 from goembed_core.traits import EncoderTraits
-from goembed_core.trees import tree_map
+from goembed_core.trees import named_leaves, tree_map
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
@@ -42,7 +42,7 @@ class GOEmbed(nn.Module):
       its shortcut whenever it holds.  It is trained and saved with the encoder.
     - `config`: the settings.
 
-    **Raises:** UserError for a forward model without an origin.
+    **Raises:** UserError for a forward model without an origin, or a `leaf_gain` of a leaf that no signal has.
     """
 
     def __init__(self, forward_model: ForwardModel, config: EncodingConfig):
@@ -55,7 +55,8 @@ class GOEmbed(nn.Module):
         self.config = config
         self.forward_model = forward_model
         origin = forward_model.origin(1, torch.device("cpu"))
-        self.scale = Scale([leaf.shape for leaf in leaves_of(origin)], config) if config.scale == "learned" else None
+        shapes = {name: leaf.shape for name, leaf in named_leaves(origin, "signal").items()}
+        self.scale = Scale(shapes, config) if config.scale == "learned" else None
         self.conformance = EncoderTraits(uses_timestep=config.timesteps is not None, observations_are_a_set=True)
 
     def forward(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from goembed_core.errors import UserError
 from jaxtyping import Float, Num
 from torch import Tensor, distributed, nn
 
@@ -23,12 +24,20 @@ class Scale(nn.Module):
     the rest.  Until then it is 1.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], config: EncodingConfig):
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], config: EncodingConfig):
         super().__init__()
-        self.dims = [[d for d in config.scale_dims if d < len(shape)] for shape in shapes]
-        self.widths = [math.prod(shape[d] for d in dims) for shape, dims in zip(shapes, self.dims, strict=True)]
+        unknown = config.leaf_gain.keys() - shapes.keys()
+        if unknown:
+            raise UserError(
+                f"leaf_gain of {', '.join(sorted(unknown))}: the leaves of the signal are {', '.join(shapes)}"
+            )
+        self.dims = [[d for d in config.scale_dims if d < len(shape)] for shape in shapes.values()]
+        self.widths = [math.prod(s[d] for d in dims) for s, dims in zip(shapes.values(), self.dims, strict=True)]
         size = (config.steps, sum(self.widths))
-        self.gain = nn.Parameter(torch.full(size, config.gain))
+        begin = [1.0 if name in config.leaf_gain else config.gain for name in shapes]
+        units = [config.leaf_gain.get(name, 1.0) for name in shapes]  # of one gain, that a leaf's own learns as fast
+        self.gain = nn.Parameter(_repeated(begin, self.widths).repeat(config.steps, 1))
+        self.register_buffer("unit", _repeated(units, self.widths), persistent=False)
         self.register_buffer("rms", torch.ones(size))
         self.register_buffer("measured", torch.zeros(config.steps, dtype=torch.bool))
         self.timesteps = config.timesteps
@@ -48,7 +57,9 @@ class Scale(nn.Module):
                 self._measure(gradients, step)
             if self.measured[step]:
                 self._known.add(step)
-        scale = (self.gain[step] / self.rms[step].clone())[None]  # a later step's measurement writes to the buffer
+        scale = (self.unit * self.gain[step] / self.rms[step].clone())[
+            None
+        ]  # a later step's measurement writes to the buffer
         if timestep is not None:
             order = torch.arange(FREQUENCIES, device=timestep.device)
             features = torch.cos(math.pi / self.timesteps * timestep.to(scale.dtype)[:, None] * order)
@@ -84,3 +95,8 @@ class Scale(nn.Module):
 
     def _forget(self, incompatible: object) -> None:
         self._known.clear()
+
+
+def _repeated(values: Sequence[float], counts: Sequence[int]) -> Float[Tensor, " n"]:
+    """Each value so many times."""
+    return torch.cat([torch.full((count,), value) for value, count in zip(values, counts, strict=True)])

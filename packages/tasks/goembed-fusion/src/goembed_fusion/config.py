@@ -180,6 +180,14 @@ class ExperimentConfig(TaskConfig):
         default=3.0,
         description="root mean square, about, of what an encoding's steps together, and unprojection, give at first",
     )
+    leaf_gain: dict[str, PositiveFloat] = Field(
+        default={}, description="the same of some leaves of the signal, by their names, such as the layers of a network"
+    )
+    views: Literal["sum", "mean"] = Field(
+        default="sum",
+        description="the errors of an object's views are added up, or their mean is taken, so that gradients of four "
+        "views are no longer than those of one: for signals that must not move far, as a network's weights",
+    )
     draw: DrawConfig = Field(default=DrawConfig(), description="what training sees of an object")
     against: dict[MethodName, dict[str, Any] | None] = Field(
         default={},
@@ -216,6 +224,11 @@ class SparseViewReconstructionConfig(ExperimentConfig):
         description="optimiser of every method, with its transformer",
     )
     network: NetworkConfig = Field(default=NetworkConfig(), description="the transformer, the same for every method")
+    encodings: str | None = Field(
+        default=None,
+        description="encodings that are trained already and stay as they are, so that networks alone learn: embedded, "
+        "the package's own, or the folder of a run of plenoptic_encoding; null trains them with the networks",
+    )
     compare_plain: bool = Field(
         default=True, description="train the encoding of the most steps without a network too, to compare"
     )
@@ -260,7 +273,7 @@ class SampleConfig(Config):
     sources: PositiveInt = Field(default=4, description="views of it that are encoded, the first of the fixed list")
     frames: PositiveInt = Field(default=36, description="frames of the turntable")
     size: Annotated[int, Field(ge=8, le=1024)] = Field(default=96, description="side of a frame in pixels")
-    out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples")
+    out: Path | None = Field(default=None, description="folder of the turntable; null for RUN/samples or ./samples")
 
 
 class ReconstructionSampleConfig(SampleConfig):
@@ -269,9 +282,9 @@ class ReconstructionSampleConfig(SampleConfig):
     task: str = Field(default="sparse_view_reconstruction", description="name of the task")
 
 
-def _preset(images: int, **settings: Any) -> dict[str, Any]:
+def _preset(images: int, clip_norm: float = 1.0, **settings: Any) -> dict[str, Any]:
     train = {"images": images, "batch_size": 2, "ema_halflife_nimg": 40, "log_every_nimg": 40,
-             "checkpoint_every_nimg": 400, "mixed_precision": "no"}  # fmt: skip
+             "checkpoint_every_nimg": 400, "mixed_precision": "no", "clip_norm": clip_norm}  # fmt: skip
     return {"train": train} | settings
 
 
@@ -287,20 +300,24 @@ PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(800, steps=[1, 3, 5]),
     "triplane": _preset(600, forward_model=TRIPLANE),
     "factored": _preset(600, gain=0.4, forward_model={"name": "factored", **_model(16, resolution=32, channels=8)}),
+    # Weights must not move far: sin(10 W h) of what moves by more than its size has forgotten where it began.
     "siren": _preset(
         600,
-        gain=0.1,
-        optimizer={"lr": 1e-3},
-        forward_model={"name": "siren", **_model(16, hidden_size=32, depth=2, channels=16)},
+        views="mean",
+        leaf_gain={"first": 0.002, "hidden": 0.001, "last": 0.5},
+        optimizer={"lr": 5e-3, "module_lr": {"learned_origin": 1e-3}},
+        forward_model={"name": "siren", "learned_origin": True, **_model(16, hidden_size=48, depth=2, channels=16)},
     ),
     "origins": _preset(400, steps=[3], against=ORIGINS, evaluate={"fit": {"objects": 0}}),
 }
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(
-        800,
+        1000,
         steps=[1, 5],
-        optimizer={"lr": 1e-2, "module_lr": {"network": 2e-3}},
+        encodings="embedded",
+        clip_norm=0.02,
+        optimizer={"lr": 2e-3, "betas": [0.9, 0.999]},
         evaluate={"fit": {"objects": 0}},
     ),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),

@@ -14,11 +14,12 @@ from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Trainer
 
 from goembed_fusion import methods as models
-from goembed_fusion.config import ExperimentConfig
+from goembed_fusion.config import ExperimentConfig, SparseViewReconstructionConfig
 from goembed_fusion.evaluation import Evaluation, Judge, evaluate
 from goembed_fusion.methods import Model, embed_some
 from goembed_fusion.pictures import compose
 from goembed_fusion.scenes import Drawn, Scenes, draw, load, require_views
+from goembed_fusion.trained import learning, take_encodings
 
 
 class Experiment:
@@ -34,16 +35,19 @@ class Experiment:
         require_views(self.test, needed, "evaluate.sources and evaluate.targets")
         self._learned: Scenes | None = None
         self.methods = models.build(config)
+        if isinstance(config, SparseViewReconstructionConfig) and config.encodings is not None:
+            take_encodings(self.methods, config.encodings)
 
     def train(self, run: Run) -> None:
         """Train all methods side by side; the run's model directory appears at the end."""
         config = self.config
         self._learned = load(config.dataset, "train")
         require_views(self._learned, config.draw.sources[1] + config.draw.targets, "draw.sources and draw.targets")
-        losses = {name: self._losses(name) for name in self.methods}
-        plan = Plan.side_by_side(self.methods, config.optimizer, losses, prepare=self._draw)
+        learners = learning(self.methods)
+        losses = {name: self._losses(name) for name in learners}
+        plan = Plan.side_by_side(learners, config.optimizer, losses, prepare=self._draw)
         trainer = Trainer(run, config.train, plan)
-        averaged = trainer.train()
+        averaged = self.methods | trainer.train()  # those that are trained already stay as they are
         if trainer.accelerator.is_main_process:
             facts = {"images_seen": trainer.images_seen, "seconds": trainer.seconds}
             models.save(run.model, config, averaged, facts)

@@ -11,6 +11,7 @@ from goembed_core.errors import UserError
 from goembed_core.pretrained import Part, from_pretrained, save_pretrained
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
+from goembed_core.trees import tree_map
 from goembed_encoder.config import GOEmbedConfig
 from goembed_encoder.encoder import GOEmbed
 from goembed_nerf_renderer.cameras import random_pixels
@@ -89,12 +90,12 @@ def embed(method: Method, sources: Observations, most: int) -> Any:
     """The signal that a method makes of whole images.
 
     **Arguments:**
-    - `most`: views that were encoded together in training.  An encoding is a sum over views: of more, each weighs
-      `most` over their number, so that it is no larger than what its decoder has learned.
+    - `most`: views that were encoded together in training.  An encoding that is a sum over views has each weigh
+      `most` over their number of more, so that it is no larger than what its decoder has learned.
     """
     encoder = method.encoder if isinstance(method, GridTransformer) else method
     views = sources.values.shape[1]
-    if isinstance(encoder, Unprojection) or views <= most:
+    if isinstance(encoder, Unprojection) or encoder.config.views == "mean" or views <= most:
         return method.signal(sources)
     return method.signal(sources, mask=sources.values.new_full(sources.values.shape[:2], most / views))
 
@@ -107,14 +108,20 @@ def embed_some(method: Method, sources: Observations, rays: int | None, random: 
       takes the forward model's shortcut looks at all of them.
     """
     encoder = method.encoder if isinstance(method, GridTransformer) else method
-    if isinstance(encoder, Unprojection) or rays is None:
-        return method.signal(sources)
-    first = 1 if method.forward_model.alike_at_origin else 0
+    settings: dict[str, Any] = {}
+    if not isinstance(encoder, Unprojection) and rays is not None:
+        first = 1 if method.forward_model.alike_at_origin else 0
 
-    def some(seen: Observations, drawn: ItemRandom, step: int) -> Observations:
-        return random_pixels(seen, rays, drawn) if step >= first else seen
+        def some(seen: Observations, drawn: ItemRandom, step: int) -> Observations:
+            return random_pixels(seen, rays, drawn) if step >= first else seen
 
-    return method.signal(sources, draw=some, random=random)
+        settings = {"draw": some, "random": random}
+    if encoder is method or any(parameter.requires_grad for parameter in encoder.parameters()):
+        return method.signal(sources, **settings)
+    with torch.no_grad():  # nothing of the encoding learns
+        origin = method.forward_model.origin(len(sources.values), sources.values.device)
+        encoded = encoder(sources, **settings)
+    return tree_map(torch.add, origin, method.refine(encoded))
 
 
 def save(directory: Path, config: ExperimentConfig, methods: dict[str, Method], facts: dict[str, Any]) -> None:
@@ -149,6 +156,8 @@ def _encodings(config: ExperimentConfig, detached: bool) -> Named:
                 forward_model=config.forward_model,
                 steps=steps,
                 gain=config.gain / steps,
+                leaf_gain={name: gain / steps for name, gain in config.leaf_gain.items()},
+                views=config.views,
                 detach=detached,
                 scale_dims=(1, 2) if planes else (1,),
             ),

@@ -11,13 +11,17 @@ from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
 from goembed_core.report.figures import to_uint8
 from goembed_core.runs import Run
+from goembed_core.trees import select_items, select_views
 from goembed_nerf_renderer.cameras import Camera, look_at, resize_camera, whole_image
 from PIL import Image
 
 from goembed_fusion import methods as models
 from goembed_fusion.config import SampleConfig
+from goembed_fusion.embed import load_embedded
 from goembed_fusion.evaluation import Judge
+from goembed_fusion.methods import Model
 from goembed_fusion.scenes import load
+from goembed_fusion.trained import TASK
 
 FRAMES_PER_SECOND = 12
 
@@ -25,20 +29,10 @@ FRAMES_PER_SECOND = 12
 @torch.no_grad()
 def sample(run: Run | None, config: SampleConfig) -> Path:
     """Write `turntable.gif`, the methods beside each other, and `sources.png`; returns their folder."""
-    if run is None:
-        raise UserError(f"task={config.task} carries no model: give the folder of a run")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = resolve_run(run.dir).config
-    model = models.load(run.model, settings.task, device)
-    judge = Judge(settings.evaluate, load(settings.dataset, "test"), device)
-    if config.object >= len(judge.everything):
-        raise UserError(f"object={config.object}: the run holds {len(judge.everything)} objects out; give one below")
-    most = judge.held_out.sources.shape[1]
-    if config.sources > most:
-        raise UserError(f"sources={config.sources}: the fixed list has {most} views of each object; give at most that")
-    folder = config.out or run.samples
+    model, sources = _embedded(config, device) if run is None else _of_run(run, config, device)
+    folder = config.out or (Path("samples") if run is None else run.samples)
     folder.mkdir(parents=True, exist_ok=True)
-    sources = judge.sources(judge.everything[config.object : config.object + 1], config.sources)
     camera = around(sources, config.frames)
     size = sources.values.shape[-1]
     camera = resize_camera(camera, config.size / size, config.size / size)
@@ -54,6 +48,31 @@ def sample(run: Run | None, config: SampleConfig) -> Path:
     beside = torch.cat(list(sources.values[0]), -1)
     Image.fromarray(to_uint8(2 * beside - 1)).save(folder / "sources.png")
     return folder
+
+
+def _of_run(run: Run, config: SampleConfig, device: torch.device) -> tuple[Model, Observations]:
+    """A run's model, and the views of the object that are asked for."""
+    settings = resolve_run(run.dir).config
+    model = models.load(run.model, settings.task, device)
+    judge = Judge(settings.evaluate, load(settings.dataset, "test"), device)
+    _require(config, *judge.held_out.sources.shape, "the run holds {} objects out")
+    return model, judge.sources(judge.everything[config.object : config.object + 1], config.sources)
+
+
+def _embedded(config: SampleConfig, device: torch.device) -> tuple[Model, Observations]:
+    """The package's model, and views that it carries too."""
+    if config.task != TASK:
+        raise UserError(f"task={config.task} carries no model: give the folder of a run")
+    model, views = load_embedded(device)
+    _require(config, *views.values.shape[:2], "the package carries views of {} objects")
+    return model, select_views(select_items(views, slice(config.object, config.object + 1)), slice(0, config.sources))
+
+
+def _require(config: SampleConfig, objects: int, views: int, holds: str) -> None:
+    if config.object >= objects:
+        raise UserError(f"object={config.object}: {holds.format(objects)}; give one below")
+    if config.sources > views:
+        raise UserError(f"sources={config.sources}: the fixed list has {views} views of each object; give at most that")
 
 
 def around(sources: Observations, count: int) -> Camera:
