@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", metavar="key=value", help="further settings of every run")
     options = parser.parse_args()
     runs = {name: train(name, options) for name in options.only}
-    lines = ["| representation | steps | " + " | ".join(f"{k} views" for k in SOURCES) + " |"]
+    lines = ["| representation | steps | " + " | ".join(f"{k} view{'s' * (k > 1)}" for k in SOURCES) + " |"]
     lines += ["|---|---|" + "---|" * len(SOURCES)]
     for name, directory in runs.items():
         lines += rows(name, directory)

@@ -43,6 +43,24 @@ def split(config):
     return split_scene(scenes, config.views, ItemRandom(0, range(3)))
 
 
+def test_the_number_of_views_given_is_drawn_for_each_batch(settings):
+    """Evenly from the least to the most, with a target and a novel view that are none of them."""
+    config = settings("views.most_context=3", "dataset.views=5")
+    scenes = config.dataset.build().observations(torch.arange(2))
+    counts = []
+    for batch in range(150):
+        split = split_scene(scenes, config.views, ItemRandom(0, [2 * batch, 2 * batch + 1]))
+        counts.append(split.context.values.shape[1])
+        assert torch.equal(split.context.values[:, 0], 2 * scenes.values[:, 0] - 1)
+        views = torch.cat([part.params.camera.camera_to_world for part in split], 1)  # the novel: another, the context
+        assert views.shape[1] == 2 * counts[-1] + 2 and len(views[0].unique(dim=0)) == counts[-1] + 2
+    assert all(35 <= counts.count(k) <= 65 for k in (1, 2, 3)) and len(counts) == 150
+    with pytest.raises(UserError, match="scenes of 3 views for 3 of context and a target"):
+        split_scene(select_views(scenes, slice(0, 3)), config.views, ItemRandom(0, range(2)))
+    with pytest.raises(ConfigError, match="most_context=1 is below context=2"):
+        settings("views.context=2", "views.most_context=1")
+
+
 def test_every_parameter_has_a_gradient_from_the_losses(config, model, split):
     terms = Training(config, model).dfm_losses(split, ItemRandom(0, range(3)))
     assert terms.losses.keys() == {"target", "novel", "estimate"}

@@ -14,12 +14,22 @@ class ViewsConfig(Config):
     """Which views of a scene play which part."""
 
     context: PositiveInt = Field(default=1, description="views that are given")
+    most_context: PositiveInt | None = Field(
+        default=None,
+        description="in training so many as is drawn for each batch, from context up to this; null for context",
+    )
     first_is_context: bool = Field(
         default=True, description="the context begins with the scene's first view, as in boxes; else all are drawn"
     )
     score_context: bool = Field(
         default=False, description="the context's views are compared beside the novel one: what they show is known"
     )
+
+    @model_validator(mode="after")
+    def _most_is_not_less(self) -> Self:
+        if self.most_context is not None and self.most_context < self.context:
+            raise ValueError(f"most_context={self.most_context} is below context={self.context}: the least of a batch")
+        return self
 
 
 class ScoreConfig(Config):

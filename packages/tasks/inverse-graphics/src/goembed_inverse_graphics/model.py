@@ -113,19 +113,25 @@ def trained_part(denoiser: SceneDenoiser, stage: str) -> nn.Module:
 def split_scene(scene: Observations, config: ViewsConfig, random: ItemRandom) -> Split:
     """Context, target and, where there are views left, a novel one; drawn for each scene. Values become [-1, 1].
 
-    With `score_context` the context is among the novel views as well.
+    With `score_context` the context is among the novel views as well.  With `most_context` the number of its views is
+    drawn for the batch, by its first item.
     """
+    count = config.context
+    if config.most_context is not None:
+        drawn = ItemRandom(random.seed, random.items[:1], "views of the context")  # on the CPU, which has to know it
+        count += int(drawn.randint(0, config.most_context - count + 1))
     scene = scene._replace(values=2 * scene.values - 1)
     views = scene.values.shape[1]
-    num_novel = min(1, views - config.context - 1)
-    if num_novel < 0:
-        raise UserError(f"scenes of {views} views for {config.context} of context and a target: set dataset.views")
+    most = config.most_context or config.context
+    if views < most + 1:
+        raise UserError(f"scenes of {views} views for {most} of context and a target: set dataset.views")
+    num_novel = min(1, views - count - 1)
     if config.first_is_context:
         first, rest = select_views(scene, slice(0, 1)), select_views(scene, slice(1, None))
-        split = split_views(rest, config.context - 1, 1, num_novel, random)
+        split = split_views(rest, count - 1, 1, num_novel, random)
         split = split._replace(context=concatenate([first, split.context], 1))
     else:
-        split = split_views(scene, config.context, 1, num_novel, random)
+        split = split_views(scene, count, 1, num_novel, random)
     if config.score_context:
         known = [split.context] if split.novel is None else [split.novel, split.context]
         split = split._replace(novel=concatenate(known, 1))

@@ -104,10 +104,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "furniture32": _small_objects("furniture64"),
     "aircraft": _objects("aircraft64"),
     "co3d": _published(
-        {"name": "co3d", "path": "co3d/hydrant", "views": 3, "window": 40, "draws": 1000, "sequences": 500,
+        {"name": "co3d", "path": "co3d/hydrant", "views": 5, "window": 40, "draws": 1000, "sequences": 500,
          "background": "black"},
         (0.5, 40.0), {"lpips": 0.2},
-    ),
+    ) | {"views": {"first_is_context": False, "most_context": 3}},
     "realestate10k": _published(
         {"name": "realestate10k", "path": "realestate10k", "frames": "realestate10k/frames", "views": 3, "window": 180,
          "draws": 10, "on_missing": "skip", "background": "black"},
