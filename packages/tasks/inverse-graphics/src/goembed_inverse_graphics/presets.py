@@ -88,16 +88,16 @@ def _published(dataset: dict[str, Any], near_far: tuple[float, float], score: di
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 42_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 10_500,
-                  "log_every_nimg": 960, "preview_every_nimg": 10_500, "mixed_precision": "bf16-if-native"},
-        "dfm_every": 3,
+        "train": {"images": 48_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 9_600,
+                  "log_every_nimg": 960, "preview_every_nimg": 9_600, "mixed_precision": "bf16-if-native"},
+        "dfm_every": 4,
         "dataset": {"jitter_rad": 3.1},
         "forward_model": {"box": BOX, "proposal_samples": [8], "samples": 8},
         "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64, "pooling": "weighted", **UPRIGHT},
                      "estimate": {"corrected": True}, "renderer": {"proposal_samples": [], "samples": 10}},
         "views": {"score_context": True},
         "score": {"rays": 24, "estimate_every": 1},
-        "evaluate": {"batch_size": 8, "frequency_samples": 24},
+        "evaluate": {"batch_size": 8, "frequency_samples": 32},
         "schedule": {"timestep_shift": 2.0},
     },
     "furniture": _objects("furniture64"),
