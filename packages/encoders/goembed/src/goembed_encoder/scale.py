@@ -57,9 +57,8 @@ class Scale(nn.Module):
                 self._measure(gradients, step)
             if self.measured[step]:
                 self._known.add(step)
-        scale = (self.unit * self.gain[step] / self.rms[step].clone())[
-            None
-        ]  # a later step's measurement writes to the buffer
+        rms = self.rms[step].clone()  # a later step's measurement writes to the buffer
+        scale = (self.unit * self.gain[step] / rms)[None]
         if timestep is not None:
             order = torch.arange(FREQUENCIES, device=timestep.device)
             features = torch.cos(math.pi / self.timesteps * timestep.to(scale.dtype)[:, None] * order)
