@@ -26,7 +26,7 @@ def test_round_trip_and_keep(tmp_path):
     assert newest.state["images_seen"] == 30 and torch.equal(newest.groups["modules"]["w"], torch.full((3,), 30.0))
 
 
-@pytest.mark.parametrize("damage", ["truncate", "delete", "json"])
+@pytest.mark.parametrize("damage", ["truncate", "delete", "json", "list", "empty", "files"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
     folder = CheckpointFolder(tmp_path)
     folder.save(10, checkpoint(10))
@@ -37,10 +37,21 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
     elif damage == "delete":
         (newest / "modules.safetensors").unlink()
     else:
-        (newest / "state.json").write_text("{")
+        text = {"json": "{", "list": "[]", "empty": '{"format": 1}', "files": '{"format": 1, "checksums": 3}'}[damage]
+        (newest / "state.json").write_text(text)
     said = []
     assert folder.newest(said.append).state["images_seen"] == 10
     assert len(said) == 1 and "000000020" in said[0]
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_again(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    for images in (10, 20):
+        (folder.save(images, checkpoint(images)) / "modules.safetensors").write_bytes(b"")
+    said = []
+    with pytest.raises(UserError, match="no checkpoint is whole, of 2; restore one, or delete that folder"):
+        folder.newest(said.append)
+    assert len(said) == 2 and len(folder.all()) == 2
 
 
 def test_another_format_is_refused(tmp_path):

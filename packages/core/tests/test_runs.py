@@ -47,6 +47,8 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "photos" / "cat.png").write_text("x")
     with pytest.raises(UserError, match=r"exists, is not empty, and holds no run; choose another run\.dir"):
         Run.start(config(tmp_path / "photos"))
+    with pytest.raises(UserError, match=r"run\.dir=.*cat\.png is no folder; choose another run\.dir"):
+        Run.start(config(tmp_path / "photos" / "cat.png"))
     Run.start(config(tmp_path / "default"))
     with pytest.raises(UserError, match=r"is not a run directory: it has no config.yaml; did you mean .*default\?"):
         Run.open(tmp_path / "defualt")
@@ -69,7 +71,7 @@ def test_the_log_is_cut_to_where_a_resume_starts(tmp_path):
     for images in (10, 20, 30):
         run.append_metrics({"images": images, "loss": 1.0})
     with open(run.metrics_log, "a") as file:
-        file.write('{"images": 40, "lo')  # what a killed process leaves
+        file.write("[1]\n3\n" + '{"images": 40, "lo')  # no lines of a log, and what a killed process leaves
     run.truncate_metrics(20)
     assert [json.loads(line)["images"] for line in run.metrics_log.read_text().splitlines()] == [10, 20]
     run.truncate_metrics(0)

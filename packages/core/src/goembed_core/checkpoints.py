@@ -53,11 +53,15 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         state = json.loads((folder / "state.json").read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"{folder}: state.json cannot be read ({error})") from None
+    if not isinstance(state, dict) or not isinstance(state.get("checksums", {}), dict):
+        raise ValueError(f"{folder}: state.json is not that of a checkpoint")
     if state.get("format") != FORMAT:
         raise UserError(
             f"{folder}: checkpoint format {state.get('format')} is not the format {FORMAT} that this version reads; "
             "use the version of goembed-core that wrote it, or another run.dir"
         )
+    if not state.get("checksums"):
+        raise ValueError(f"{folder}: state.json names no files")
     groups = {}
     for name, checksum in state["checksums"].items():
         path = folder / name
@@ -96,12 +100,21 @@ class CheckpointFolder:
         return folder
 
     def newest(self, warn) -> Checkpoint | None:
-        """The newest whole checkpoint; a damaged one is named and passed over for the previous."""
-        for folder in reversed(self.all()):
+        """The newest whole checkpoint; a damaged one is named and passed over for the previous; None where none is.
+
+        UserError where all are damaged: a training from the beginning would replace what is left of the run.
+        """
+        folders = self.all()
+        for folder in reversed(folders):
             try:
                 return load_checkpoint(folder)
             except ValueError as error:
                 warn(f"checkpoint passed over: {error}")
+        if folders:
+            raise UserError(
+                f"{self.directory}: no checkpoint is whole, of {len(folders)}; restore one, or delete that folder and "
+                "the same command begins again; another run.dir leaves this run as it is"
+            )
         return None
 
 

@@ -62,6 +62,8 @@ class Run:
         if (directory / "config.yaml").exists():
             run = cls.open(directory)
             _require_same(directory, run.config, values)
+        elif directory.exists() and not directory.is_dir():
+            raise UserError(f"run.dir={directory} is no folder; choose another run.dir")
         elif directory.exists() and any(directory.iterdir()):
             raise UserError(f"run.dir={directory} exists, is not empty, and holds no run; choose another run.dir")
         run = cls(directory, values)
@@ -123,7 +125,7 @@ class Run:
         for line in self.metrics_log.read_text().splitlines():
             try:
                 keep = json.loads(line)["images"] <= images
-            except ValueError:  # the line that an interrupted writer did not finish
+            except (ValueError, LookupError, TypeError):  # the line that an interrupted writer did not finish
                 keep = False
             if keep and images:
                 kept.append(line + "\n")
