@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from goembed_core.errors import ConfigError, UserError
+from goembed_core.errors import ConfigError, UserError, did_you_mean, one_line
 from goembed_core.plugins import host
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT)
 SETTINGS = "settings are given as key=value; `goembed train task=NAME --help` lists a task's"
 
 
@@ -45,11 +50,41 @@ def guarded(command: Callable[[], int]) -> int:
     except BrokenPipeError:  # who reads has seen enough: `goembed plugins | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if not (told := told_of_files(error)):
+            raise
+        print(f"error: {one_line(told)}", file=sys.stderr)
+        return 2
+
+
+def told_of_files(error: OSError) -> str:
+    """What is wrong with a disk or a file, and what to do; nothing for an error that is not of files."""
+    place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    if error.errno in FULL:
+        return f"{place}{error.strerror}; make room, and the same command goes on from the last checkpoint"
+    if error.errno in CLOSED and place:
+        return f"{place}{error.strerror}; mend this path, or choose another"
+    return ""
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong words are told in one line as wrong settings are, with the word that may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; {self.prog} --help lists what there is")
 
 
 def dispatch(argv: list[str]) -> int:
     """Find the command and call it with its options, and with the rest of the words in their order."""
-    options, rest = make_parser().parse_known_args(argv)
+    parser, commands = make_parser()
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        hint = did_you_mean(argv[0], commands) or f"; commands: {', '.join(commands)}"
+        raise ConfigError(f"there is no command {argv[0]!r}{hint}")
+    options, rest = parser.parse_known_args(argv)
+    for word in rest:
+        if word.startswith("--") and "=" not in word:
+            known = re.findall(r"--[a-z-]+", options.parser.format_help())
+            raise ConfigError(f"{word!r} is neither an option nor of the form key=value{did_you_mean(word, known)}")
     if rest and options.command in ("plugins", "convert", "new", "doctor"):
         raise ConfigError(f"unexpected {', '.join(map(repr, rest))}")
     if options.command == "plugins":
@@ -58,25 +93,23 @@ def dispatch(argv: list[str]) -> int:
         from goembed_core import checking
 
         return checking.run_check(options, rest)
-    from goembed_core import commands
+    from goembed_core import commands as running
 
     run = {
-        "train": commands.run_train,
-        "sample": commands.run_sample,
-        "evaluate": commands.run_evaluate,
-        "config": commands.run_config,
-        "convert": commands.run_convert,
-        "new": commands.run_new,
-        "doctor": commands.run_doctor,
+        "train": running.run_train,
+        "sample": running.run_sample,
+        "evaluate": running.run_evaluate,
+        "config": running.run_config,
+        "convert": running.run_convert,
+        "new": running.run_new,
+        "doctor": running.run_doctor,
     }
-    return run.get(options.command, commands.run_plugins_command)(options, rest)
+    return run.get(options.command, running.run_plugins_command)(options, rest)
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Only options are declared: what is left over are the overrides, in any position."""
-    parser = argparse.ArgumentParser(
-        prog="goembed", description="Inverse problems with a differentiable forward model."
-    )
+def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser, and its commands. Only options are declared: what is left over are the overrides, in any position."""
+    parser = Parser(prog="goembed", description="Inverse problems with a differentiable forward model.")
     parser.add_argument("--version", action="version", version=f"goembed {importlib.metadata.version('goembed-core')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -115,7 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     for component in host().components:
         if component.kind == "command" and component.name not in commands.choices:
             add(component.name, "[VALUE] [key=value ...]", component.summary.replace("%", "%%"), False)
-    return parser
+    return parser, list(commands.choices)
 
 
 def list_plugins(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """The command line: what it hands on, what it prints, and that it is light."""
 
+import errno
 import json
 import os
 import subprocess
@@ -84,6 +85,15 @@ def test_errors_are_one_line_and_nothing_runs(runner, run, capsys, tmp_path):
     )
     assert refused(capsys, "evaluate", str(run), "sampler.num_steps=0").startswith("sampler.num_steps=0: Input should")
     assert refused(capsys, "plugins", "x") == "unexpected 'x'"
+    assert refused(capsys, "trian", "task=toy") == "there is no command 'trian'; did you mean 'train'?"
+    assert refused(capsys, "zzz").startswith("there is no command 'zzz'; commands: train, sample, evaluate, ")
+    assert refused(capsys).startswith("the following arguments are required: COMMAND; goembed --help lists")
+    assert refused(capsys, "train", "task=toy", "--gpu", "2") == (
+        "'--gpu' is neither an option nor of the form key=value; did you mean '--gpus'?"
+    )
+    assert refused(capsys, "train", "--gpus", "x").startswith("argument --gpus: invalid int value: 'x'; goembed train ")
+    assert refused(capsys, "plugins", "--jsn").endswith("; did you mean '--json'?")
+    assert refused(capsys, "convert", "upper", "a").startswith("the following arguments are required: OUT; ")
     assert refused(capsys, "check").startswith(
         "check what? give KIND NAME, where KIND is one of forward-model, encoder"
     )
@@ -113,6 +123,23 @@ def test_errors_of_the_heavy_half_are_one_line_too(runner, capsys):
     assert refused(capsys, "train", "task=toy") == "run.dir=x holds another run"
 
 
+@pytest.mark.parametrize(
+    ("number", "path", "said"),
+    [
+        (errno.ENOSPC, None, "No space left on device; make room, and the same command goes on from the last"),
+        (errno.ENOSPC, "r/x", "r/x: No space left on device; make room"),
+        (errno.EROFS, b"r/x", "r/x: Read-only file system; mend this path, or choose another"),
+        (errno.EEXIST, "a\nb", "a\\nb: File exists; mend this path"),
+    ],
+)
+def test_what_is_wrong_with_a_disk_or_a_file_is_one_line(runner, capsys, number, path, said):
+    def fail(resolved):
+        raise OSError(number, os.strerror(number), path)
+
+    runner.train = fail
+    assert refused(capsys, "train", "task=toy").startswith(said)
+
+
 def test_an_interrupt_exits_with_130(runner, capsys):
     def interrupt(resolved):
         raise KeyboardInterrupt
@@ -121,12 +148,13 @@ def test_an_interrupt_exits_with_130(runner, capsys):
     assert cli.main(["train", "task=toy"]) == 130
 
 
-def test_a_defect_keeps_its_traceback(runner):
+@pytest.mark.parametrize("defect", [ZeroDivisionError(), OSError("odd"), ConnectionRefusedError(111, "refused")])
+def test_a_defect_keeps_its_traceback(runner, defect):
     def fail(resolved):
-        raise ZeroDivisionError
+        raise defect
 
     runner.train = fail
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(defect)):
         cli.main(["train", "task=toy"])
 
 
