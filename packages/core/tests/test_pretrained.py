@@ -98,9 +98,13 @@ def test_damaged_files_are_named(model, tmp_path):
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(UserError, match=r"net.safetensors is not a whole safetensors file"):
         from_pretrained(model[0])
-    (model[0] / "model.json").write_text("{")
-    with pytest.raises(UserError, match=r"model.json is damaged"):
-        from_pretrained(model[0])
+    for text in (
+        "{", '{"format": 1}', '{"format": 1, "components": [], "facts": {}}',
+        '{"format": 1, "components": {"net": {"kind": "denoiser"}}, "facts": {}}', '{"format": 1, "components": {}}',
+    ):  # fmt: skip
+        (model[0] / "model.json").write_text(text)
+        with pytest.raises(UserError, match=r"model.json is damaged"):
+            from_pretrained(model[0])
     with pytest.raises(UserError, match=r"it has no model\.json"):
         from_pretrained(tmp_path)
     with pytest.raises(UserError, match="there is no such directory"):

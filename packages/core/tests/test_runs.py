@@ -60,6 +60,30 @@ def test_what_is_no_run_is_refused(tmp_path):
             Run.open(tmp_path / "default")
 
 
+def test_a_run_without_a_model_says_how_to_go_on(tmp_path):
+    run = Run.start(config(tmp_path / "r"))
+    with pytest.raises(
+        UserError, match=r"r has no model yet, .*; go on with: goembed train task=t run\.dir=.*/r config="
+    ):
+        run.require_model()
+    run.model.mkdir()
+    run.require_model()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(None, "No such file"), ("{", "is damaged"), ("[]", "names no command"), ("{}", "names no command")],
+)
+def test_what_made_a_run_is_read_or_told(tmp_path, text, said):
+    run = Run.start(config(tmp_path / "r"))
+    assert "pytest" in run.environment()["command"]
+    (run.dir / "environment.json").unlink()
+    if text is not None:
+        (run.dir / "environment.json").write_text(text)
+    with pytest.raises(UserError, match=rf"environment\.json.* {said}.*; to write it anew: goembed train task=t"):
+        run.environment()
+
+
 def test_no_write_access(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written: Not a directory"):

@@ -18,6 +18,7 @@ from goembed_core.plugins import host, spoken
 
 FORMAT = 1
 MANIFEST = "model.json"
+ENTRY = {"kind", "name", "config", "distribution", "version", "weights"}
 
 
 class Part(NamedTuple):
@@ -122,6 +123,10 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has format {found}; this version reads format {FORMAT}: use the goembed-core that wrote it"
         )
+    entries = manifest.get("components")
+    whole = isinstance(entries, dict) and all(isinstance(e, dict) and e.keys() >= ENTRY for e in entries.values())
+    if not whole or not isinstance(manifest.get("facts"), dict):
+        raise UserError(f"{path} is damaged: it does not say which components the model has; restore it")
     return manifest
 
 

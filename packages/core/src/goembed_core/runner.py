@@ -32,16 +32,19 @@ def train(resolved: Resolved) -> None:
 
 def evaluate(directory: Path, overrides: Sequence[str]) -> None:
     """Judge the model of a run again; only settings under `evaluate` and `sampler` may differ from the run's own."""
-    Run.open(directory)
+    run = Run.open(directory)
+    run.require_model()
+    run.environment()  # stands in the report: what is wrong with it is told before the work
     began = time.monotonic()
     resolved = resolve_evaluation(directory, overrides)
-    run = Run.open(directory)
     _finish(run, resolved.component.load()(resolved.config).evaluate(run), time.monotonic() - began)
 
 
 def sample(directory: Path | None, task: str | None, overrides: Sequence[str]) -> Path:
     """Sample from a run, or from the model that a task carries."""
     run = Run.open(directory) if directory is not None else None
+    if run is not None:
+        run.require_model()
     component: Component = host().get("task", run.config["task"] if run else task)
     model = component.load_sample_config()
     if model is None:

@@ -23,8 +23,9 @@ import torch
 import yaml
 
 from goembed_core.config import TaskConfig, dump_yaml
+from goembed_core.config.resolve import suggest_run
 from goembed_core.config.yaml import load_yaml
-from goembed_core.errors import UserError, closest
+from goembed_core.errors import UserError
 from goembed_core.files import remove_incomplete, write_atomically
 from goembed_core.plugins import host
 
@@ -76,7 +77,7 @@ class Run:
         """Open an existing run directory, of `task` if given."""
         path = directory / "config.yaml"
         if not path.is_file():
-            raise UserError(f"{directory} is not a run directory: it has no config.yaml{_suggest(directory)}")
+            raise UserError(f"{directory} is not a run directory: it has no config.yaml{suggest_run(directory)}")
         try:
             config = load_yaml(path.read_text())
         except yaml.YAMLError as error:
@@ -106,6 +107,24 @@ class Run:
     def model(self) -> Path:
         """The trained model, as `save_pretrained` writes it."""
         return self.dir / "model"
+
+    def require_model(self) -> None:
+        """UserError, with the command that goes on, where the training has not ended with a model."""
+        if not self.model.is_dir():
+            raise UserError(f"{self.dir} has no model yet, as its training has not ended; go on with: {self.command()}")
+
+    def environment(self) -> dict[str, Any]:
+        """What made the run, as `environment.json` has it."""
+        path = self.dir / "environment.json"
+        try:
+            found = json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; to write it anew: {self.command()}") from None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged ({error}); to write it anew: {self.command()}") from None
+        if not isinstance(found, dict) or "command" not in found:
+            raise UserError(f"{path} names no command; to write it anew: {self.command()}")
+        return found
 
     @property
     def metrics_log(self) -> Path:
@@ -175,13 +194,3 @@ def _require_same(directory: Path, old: dict[str, Any], new: dict[str, Any]) -> 
             f"{directory} holds another run: {'; '.join(differing)}. Choose another run.dir or run.name, "
             "or the same values"
         )
-
-
-def _suggest(directory: Path) -> str:
-    siblings = (
-        [path.parent.name for path in directory.parent.glob("*/config.yaml")] if directory.parent.is_dir() else []
-    )
-    if not siblings:
-        return ""
-    match = closest(directory.name, siblings)
-    return f"; did you mean {directory.parent / match}?" if match else f"; runs there: {', '.join(sorted(siblings))}"

@@ -73,7 +73,12 @@ def test_errors_are_one_line_and_nothing_runs(runner, run, capsys, tmp_path):
     assert refused(capsys, "train", "--gpus", "0", "task=toy") == "--gpus=0: expected at least 1"
     assert refused(capsys, "sample") == "sample from what? give the folder of a run, or task=NAME"
     assert refused(capsys, "sample", str(run), "task=toy").startswith("sample from what?")
-    assert refused(capsys, "sample", str(tmp_path)) == f"{tmp_path} is not a run: it has no config.yaml"
+    assert refused(capsys, "sample", str(tmp_path)) == (
+        f"{tmp_path} is not a run: it has no config.yaml; runs in it: {run}"
+    )
+    assert refused(capsys, "evaluate", str(tmp_path / "a-rnu")).endswith(f"no config.yaml; did you mean {run}?")
+    assert refused(capsys, "sample", str(tmp_path / "zz")).endswith(f"no config.yaml; runs there: {run}")
+    assert refused(capsys, "sample", str(tmp_path / "no" / "thing")).endswith("it has no config.yaml")
     assert refused(capsys, "sample", str(run), "num_smples=1").endswith("did you mean num_samples?")
     assert refused(capsys, "sample", "task=toy", "num_samples=0") == "num_samples=0: Input should be greater than 0"
     assert refused(capsys, "evaluate") == "evaluate what? give the folder of a run"

@@ -1,6 +1,8 @@
 """Settings: what wins, and the text of every error."""
 
+import re
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from goembed_core import plugins
@@ -323,6 +325,55 @@ def test_components_work_without_resolving():
     assert model(forward_model="identity").forward_model.settings is None
     with pytest.raises(ConfigError, match=r"^blur.sigma=1: there is no such key; did you mean blur.sigma_px\?"):
         validate_component("forward-model", ComponentConfig(name="blur", sigma=1))
+
+
+class Sized(Protocol):
+    """What a section may ask for."""
+
+    size: int
+
+    def forward(self, x): ...
+
+
+class SizedMore(Sized, Protocol):
+    config: object
+
+
+def test_a_component_without_what_is_wanted_is_refused_with_the_key(toy):
+    section = config("forward_model.encoder=embed").forward_model
+    told = "forward_model.name='blur': expected a forward model with size, forward; this one has none of them"
+    with pytest.raises(ConfigError, match=f"^{re.escape(told)}$"):
+        section.build(like=Sized)
+    with pytest.raises(
+        ConfigError, match=r"^forward_model\.encoder\.name='embed': .* encoder with size, forward, config; "
+    ):
+        section.settings.encoder.build(like=SizedMore)
+    with pytest.raises(ConfigError, match="this one has no size, forward$"):
+        section.build(like=SizedMore)
+    assert section.build(like=Protocol).config is section.settings
+
+
+def test_what_a_component_refuses_is_told_with_the_key(toy):
+    toy.install("goembed-fussy", "fussy", FUSSY)
+    plugins.host.cache_clear()
+    section = config("forward_model=fussy").forward_model
+    with pytest.raises(UserError, match="^forward_model: set `path`$"):
+        section.build()
+
+
+FUSSY = """
+from goembed_core.errors import UserError
+from goembed_core.plugins import hookimpl
+
+
+def refuse():
+    raise UserError("set `path`")
+
+
+@hookimpl
+def goembed_register(register):
+    register("forward-model", "fussy", f"{__name__}:refuse")
+"""
 
 
 def test_a_changed_copy_of_a_section_has_the_changed_settings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from goembed_core.config.base import Config
 from goembed_core.config.check import NOTHING, Given, check, show
-from goembed_core.errors import ConfigError, PluginError
+from goembed_core.errors import ConfigError, PluginError, UserError
 from goembed_core.plugins import Component, PluginHost, host, spoken
 
 REQUIRED: Any = object()
@@ -26,6 +27,7 @@ class ComponentConfig(BaseModel):
     _kind: str = PrivateAttr(default="")
     _settings: Any = PrivateAttr(default=None)
     _settings_of: Any = PrivateAttr(default=None)  # the name and params that they are the settings of
+    _key: str = PrivateAttr(default="")  # of the section among all settings, once they are resolved
 
     @model_validator(mode="before")
     @classmethod
@@ -49,9 +51,29 @@ class ComponentConfig(BaseModel):
             return validate_component(self._kind, self)
         return self._settings
 
-    def build(self) -> Any:
-        """The component itself, made from its settings."""
-        return host().build(self._kind, self.name, self.settings)
+    def build(self, like: type | None = None) -> Any:
+        """The component itself, made from its settings; what it refuses is told with the section's key.
+
+        **Arguments:**
+        - `like`: a Protocol of what is wanted of it here, beyond what all components of its kind have.
+
+        **Raises:** ConfigError where the component has not all that `like` names.
+        """
+        try:
+            built = host().build(self._kind, self.name, self.settings)
+        except UserError as error:
+            if self._key and not str(error).startswith(self._key):
+                error.args = (f"{self._key}: {error}",)
+            raise
+        wanted = _members(like)
+        missing = [name for name in wanted if not hasattr(built, name)]
+        if missing:
+            section = self._key or self._kind.replace("-", "_")
+            raise ConfigError(
+                f"{section}.name={show(self.name)}: expected a {spoken(self._kind)} with {', '.join(wanted)}; "
+                f"this one has {'none of them' if missing == wanted else 'no ' + ', '.join(missing)}"
+            )
+        return built
 
     def of_kind(self, kind: str) -> ComponentConfig:
         """This section, knowing its kind."""
@@ -89,6 +111,13 @@ def component_kind(field: FieldInfo) -> str | None:
     """The kind of component that a field made by `component` holds."""
     extra = field.json_schema_extra
     return extra.get("component") if isinstance(extra, dict) else None
+
+
+def _members(like: type | None) -> list[str]:
+    """What a Protocol names, in its order."""
+    classes = [base for base in like.__mro__ if getattr(base, "_is_protocol", False)] if like else []
+    names = [name for base in reversed(classes) for name in (*inspect.get_annotations(base), *vars(base))]
+    return list(dict.fromkeys(name for name in names if not name.startswith("_")))
 
 
 def validate_component(
@@ -135,6 +164,7 @@ def resolve_components(config: Any, host_: PluginHost | None = None, prefix: str
             if isinstance(settings, Config):
                 settings = resolve_components(settings, host_, here, given)
             changed[name] = value.of_kind(kind).resolved(settings)
+            changed[name]._key = here
         elif isinstance(value, Config):
             changed[name] = resolve_components(value, host_, here, given)
     return config.model_copy(update=changed) if changed else config

@@ -19,7 +19,7 @@ from goembed_core.config.check import Given, check, section_model
 from goembed_core.config.components import ComponentConfig, component_kind, resolve_components
 from goembed_core.config.models import TaskConfig
 from goembed_core.config.yaml import MAX_DEPTH, dump_tree, load_yaml_file
-from goembed_core.errors import ConfigError, PluginError, did_you_mean
+from goembed_core.errors import ConfigError, PluginError, closest, did_you_mean
 from goembed_core.plugins import Component, PluginHost, host
 
 JUDGING = ("evaluate", "sampler")  # the sections of a task that change nothing of what is learned
@@ -162,8 +162,21 @@ def run_task(run: Path) -> str:
 def _config_file(run: Path) -> Path:
     path = run / "config.yaml"
     if not os.path.isfile(path):
-        raise ConfigError(f"{run} is not a run: it has no config.yaml")
+        raise ConfigError(f"{run} is not a run: it has no config.yaml{suggest_run(run)}")
     return path
+
+
+def suggest_run(folder: Path) -> str:
+    """The run in or beside a folder that may have been meant, or those that there are."""
+    try:
+        inside = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
+        beside = sorted(path.parent for path in folder.parent.glob("*/config.yaml"))
+    except OSError:  # a folder that may not be looked into, or a name that no folder can have
+        return ""
+    if inside or not beside:
+        return f"; runs in it: {', '.join(map(str, inside))}" if inside else ""
+    match = closest(folder.name, [path.name for path in beside])
+    return f"; did you mean {folder.parent / match}?" if match else f"; runs there: {', '.join(map(str, beside))}"
 
 
 def resolve_model(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from goembed_image_datasets.config import ImagesConfig
 from goembed_image_datasets.decode import fit_square, read_image, to_array, to_float
 from goembed_image_datasets.sources import open_source
 
-__all__ = ["ImageDataset", "ImageItem", "WholeImage", "read_image"]
+__all__ = ["ImageDataset", "ImageItem", "ImageSet", "WholeImage", "read_image"]
 
 AUTO_CACHE_BYTES = 2 * 2**30
 log = logging.getLogger(__name__)
@@ -32,6 +32,12 @@ class ImageItem(NamedTuple):
 
 class WholeImage(NamedTuple):
     """The `φ` of an observation that shows the signal itself: no parameters."""
+
+
+class ImageSet(Protocol):
+    """What a task of single images takes of a dataset, beyond what all have."""
+
+    image_shape: tuple[int, int, int]
 
 
 class ImageDataset(Dataset[ImageItem]):

@@ -18,6 +18,7 @@ from goembed_core.report.builder import Report
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
+from goembed_image_datasets.images import ImageSet
 from goembed_image_datasets.sampler import batches_at
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class StyleGAN2Training:
 
     def __init__(self, config: StyleGAN2Config):
         self.config = config
-        self.dataset = config.dataset.build()
+        self.dataset = config.dataset.build(like=ImageSet)
         wanted = (config.generator.img_channels, config.generator.resolution, config.generator.resolution)
         if self.dataset.image_shape != wanted:
             raise ConfigError(

@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from goembed_core.precision import without_autocast
 from goembed_core.protocols import Observations
+from goembed_core.randomness import ItemRandom
 from goembed_stylegan_synth.boxes import PatchBox
 from goembed_stylegan_synth.synthesis import StyleGANSynthesis
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from goembed_gan_inversion.config import LatentConfig
+
+
+class StyleGenerator(Protocol):
+    """What a latent space takes of a forward model of patches, as `stylegan` has it."""
+
+    img_channels: int
+    resolution: int
+    z_dim: int
+    w_dim: int
+    num_ws: int
+    w_avg: Tensor
+    w_std: Tensor
+
+    def mapping(self, z: Tensor, truncation_psi: float | None = None) -> Tensor:
+        """The `w` of each `z`."""
+        ...
+
+    def sample_latents(self, random: ItemRandom, truncation_psi: float | None = None) -> Tensor:
+        """A random `w` for each item."""
+        ...
 
 
 class LatentSpace(nn.Module):

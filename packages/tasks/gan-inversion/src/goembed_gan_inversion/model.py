@@ -18,7 +18,7 @@ from goembed_stylegan_synth.synthesis import StyleGANSynthesis
 from torch import nn
 
 from goembed_gan_inversion.config import GANInversionConfig, LatentConfig, PatchConfig
-from goembed_gan_inversion.latents import LatentSpace, Regressor
+from goembed_gan_inversion.latents import LatentSpace, Regressor, StyleGenerator
 
 
 class Model(NamedTuple):
@@ -35,7 +35,7 @@ class Model(NamedTuple):
 
 def build(config: GANInversionConfig) -> Model:
     """An untrained model; UserError when network and generator do not fit."""
-    forward_model = config.forward_model.build()
+    forward_model = config.forward_model.build(like=StyleGenerator)
     network, baseline = config.denoiser.build(), config.denoiser.build()
     space = LatentSpace(forward_model, config.latent)
     _require_fit(config, space)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from typing import Any, NamedTuple
 
 import torch
 from goembed_core.config import ComponentConfig, ConfigError
@@ -70,10 +71,26 @@ def load(section: ComponentConfig, split: str) -> Scenes:
     with ProgressLine(f"read {split}", len(dataset), unit="objects") as line:
         for part in torch.arange(len(dataset)).split(CHUNK):
             values, params = dataset.observations(part)
+            if not images:
+                _require_loadable(section, values, params, len(dataset))
             images.append((values * 255).round().to(torch.uint8))
             cameras.append(params.camera)
             line.advance_to(int(part[-1]) + 1, "")
     return Scenes(torch.cat(images), Camera(*map(torch.cat, zip(*cameras, strict=True))), list(dataset.names))
+
+
+def _require_loadable(section: ComponentConfig, values: Tensor, params: Any, objects: int) -> None:
+    """Raise ConfigError unless these are views with cameras, and bytes of all objects fit into memory."""
+    if not isinstance(getattr(params, "camera", None), Camera):
+        given = f"dataset={section.name}, whose φ is {type(params).__name__}"
+        raise ConfigError(f"{given}: expected posed views of objects, whose φ has a camera")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = values[0].numel() * objects
+    if size > memory:
+        raise ConfigError(
+            f"dataset={section.name}: the views of all {objects:,} objects are kept as bytes, {size / 2**30:,.0f} GiB, "
+            f"and there are {memory / 2**30:,.0f} GiB of memory; ask for fewer or smaller ones"
+        )
 
 
 def require_views(scenes: Scenes, wanted: int, why: str) -> None:

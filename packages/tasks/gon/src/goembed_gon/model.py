@@ -78,7 +78,7 @@ def encoder_config(config: GONConfig) -> GOEmbedConfig:
 
 def build(config: GONConfig) -> tuple[AutoEncoder, AutoEncoder]:
     """GON, and the auto-encoder of twice its parameters whose decoder begins with the same weights."""
-    decoder, same = config.decoder.build(), config.decoder.build()
+    decoder, same = config.decoder.build(like=Decoder), config.decoder.build()
     same.load_state_dict(decoder.state_dict())
     baseline = ImageEncoder(mirrored(decoder))
     return AutoEncoder(GOEmbed(decoder, encoder_config(config)), decoder), AutoEncoder(baseline, same)

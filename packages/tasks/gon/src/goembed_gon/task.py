@@ -17,6 +17,7 @@ from goembed_core.report.builder import Report
 from goembed_core.report.figures import image_grid, walk_strip
 from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Terms, Trainer
+from goembed_image_datasets.images import ImageSet
 from goembed_image_datasets.sampler import batches_at
 from jaxtyping import Float
 from torch import Tensor
@@ -35,7 +36,7 @@ class GON:
 
     def __init__(self, config: GONConfig):
         self.config = config
-        self.dataset, self.test = config.dataset.build(), config.test_dataset.build()
+        self.dataset, self.test = (section.build(like=ImageSet) for section in (config.dataset, config.test_dataset))
         torch.manual_seed(config.train.seed)  # initial weights
         self.solvers: dict[str, AutoEncoder] = dict(zip(NAMES, models.build(config), strict=True))
         with torch.no_grad():
