@@ -348,7 +348,7 @@ def test_a_component_without_what_is_wanted_is_refused_with_the_key(toy):
         ConfigError, match=r"^forward_model\.encoder\.name='embed': .* encoder with size, forward, config; "
     ):
         section.settings.encoder.build(like=SizedMore)
-    with pytest.raises(ConfigError, match="this one has no size, forward$"):
+    with pytest.raises(ConfigError, match=r"this one has no size, forward$"):
         section.build(like=SizedMore)
     assert section.build(like=Protocol).config is section.settings
 
@@ -357,7 +357,7 @@ def test_what_a_component_refuses_is_told_with_the_key(toy):
     toy.install("goembed-fussy", "fussy", FUSSY)
     plugins.host.cache_clear()
     section = config("forward_model=fussy").forward_model
-    with pytest.raises(UserError, match="^forward_model: set `path`$"):
+    with pytest.raises(UserError, match=r"^forward_model: set `path`$"):
         section.build()
 
 
