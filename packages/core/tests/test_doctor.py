@@ -7,6 +7,7 @@ import types
 import pytest
 import torch
 from goembed_core import cli, doctor
+from goembed_core.config import ComponentConfig
 from goembed_core.doctor import finding, machine, smoke
 from goembed_core.plugins import PluginHost, hookimpl
 
@@ -196,6 +197,20 @@ def test_the_launch_line_of_a_machine(monkeypatch, gpus, goembed, accelerate):
     line = machine.launch_line()
     assert line.goembed == f"{goembed} task=NAME"
     assert line.accelerate == f"accelerate launch {accelerate} -m goembed_core.train task=NAME"
+
+
+def test_the_launch_line_names_a_task_that_needs_no_data(monkeypatch):
+    asked = {"a": {"path": None}, "b": {"path": "here"}, "c": {}}
+
+    def resolve(task, overrides):
+        section = ComponentConfig(name="images", **asked[task]).of_kind("dataset")
+        return types.SimpleNamespace(config=types.SimpleNamespace(dataset=section))
+
+    monkeypatch.setattr(machine, "resolve", resolve)
+    monkeypatch.setattr(machine, "host", lambda: types.SimpleNamespace(names=lambda kind: list(asked)))
+    assert machine.launch_line().goembed.endswith("train task=b")
+    asked.pop("b"), asked.pop("c")
+    assert machine.launch_line().goembed.endswith("train task=a")
 
 
 @pytest.mark.parametrize("status", ["ok", "failed"])

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from goembed_core import launching
 from goembed_core.config import (
     Resolved,
     dump_yaml,
@@ -18,7 +19,6 @@ from goembed_core.config import (
 )
 from goembed_core.config.describe import annotate, help_text
 from goembed_core.errors import ConfigError
-from goembed_core.launching import launch_options, train_words
 from goembed_core.plugins import Component, host
 
 
@@ -45,8 +45,11 @@ def launch(gpus: int, overrides: list[str]) -> int:
     """Replace this process by accelerate's launcher; the settings were checked already, once for all processes."""
     if gpus < 1:
         raise ConfigError(f"--gpus={gpus}: expected at least 1")
+    if gpus > (there := launching.count_gpus()):
+        one = "a process on the CPU" if there == 0 else "one process"
+        raise ConfigError(f"--gpus={gpus}: torch sees {there} here; without --gpus it is {one}")
     launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-    os.execv(sys.executable, [*launcher, *launch_options(gpus), *train_words(overrides)])
+    os.execv(sys.executable, [*launcher, *launching.launch_options(gpus), *launching.train_words(overrides)])
 
 
 def run_sample(options: argparse.Namespace, words: list[str]) -> int:

@@ -80,9 +80,10 @@ class ProgressLine:
         if done < self.total and now - self.last_plain < PLAIN_INTERVAL_S:
             return
         self.last_plain = now
-        remaining = duration((self.total - done) / rate) if rate > 0 else "?"
+        remaining = duration(max(self.total - done, 0) / rate) if rate > 0 else "?"
+        speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         print(
-            f"{self.title}: {done}/{self.total} {self.unit}, {rate:.0f}/s, {duration(now - self.began)} gone, "
+            f"{self.title}: {done}/{self.total} {self.unit}, {speed}/s, {duration(now - self.began)} gone, "
             f"{remaining} left{', ' + note if note else ''}",
             file=sys.stderr,
             flush=True,

@@ -166,6 +166,7 @@ def test_a_defect_keeps_its_traceback(runner, defect):
 @pytest.mark.parametrize(("gpus", "multi"), [("1", ""), ("3", "--multi_gpu ")])
 def test_gpus_start_the_launcher_with_the_same_words(runner, monkeypatch, gpus, multi):
     started = []
+    monkeypatch.setattr("goembed_core.launching.count_gpus", lambda: 4)
     monkeypatch.setattr("os.execv", lambda path, command: started.append(" ".join(command)) or sys.exit(0))
     with pytest.raises(SystemExit):
         cli.main(["train", "task=toy", "--gpus", gpus, "train.seed=3"])
@@ -173,6 +174,16 @@ def test_gpus_start_the_launcher_with_the_same_words(runner, monkeypatch, gpus, 
         f"{sys.executable} -m accelerate.commands.launch --num_processes {gpus} --num_machines 1 --dynamo_backend no "
         f"{multi}-m goembed_core.train task=toy train.seed=3"
     ]
+    assert runner.calls == []
+
+
+def test_more_gpus_than_there_are_are_refused(runner, monkeypatch, capsys):
+    monkeypatch.setattr("goembed_core.launching.count_gpus", lambda: 0)
+    assert refused(capsys, "train", "task=toy", "--gpus", "1") == (
+        "--gpus=1: torch sees 0 here; without --gpus it is a process on the CPU"
+    )
+    monkeypatch.setattr("goembed_core.launching.count_gpus", lambda: 2)
+    assert refused(capsys, "train", "task=toy", "--gpus=3").startswith("--gpus=3: torch sees 2 here; ")
     assert runner.calls == []
 
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from goembed_core.config import ComponentConfig, resolve
 from goembed_core.config.models import RunConfig
 from goembed_core.doctor.finding import Finding
+from goembed_core.errors import UserError
 from goembed_core.launching import launch_options, train_words
 from goembed_core.plugins import describe, host
 
@@ -113,14 +115,25 @@ def _check_folder(name: str, folder: Path, remedy: str) -> Finding:
 
 
 def launch_line() -> LaunchLine:
-    """The exact command for this machine, with an installed task if there is one."""
+    """The exact command for this machine, with an installed task if there is one: one that needs no data, if it can."""
     try:
         import torch
 
         gpus = torch.cuda.device_count()
     except Exception:  # which is a finding already
         gpus = 0
-    task = next(iter(host().names("task")), "NAME")
+    tasks = host().names("task")
+    task = next((name for name in tasks if not _wants_data(name)), next(iter(tasks), "NAME"))
     words = ["goembed", "train", *(["--gpus", str(gpus)] if gpus > 1 else []), f"task={task}"]
     launch = ["accelerate", "launch", *launch_options(gpus), *train_words([f"task={task}"])]
     return LaunchLine(shlex.join(words), shlex.join(launch))
+
+
+def _wants_data(task: str) -> bool:
+    """Whether a task's own settings leave the place of its data open."""
+    try:
+        config = resolve(task, []).config
+    except UserError:  # a plugin that is broken, which is a finding already
+        return True
+    sections = [section for section in vars(config).values() if isinstance(section, ComponentConfig)]
+    return any(section.params.get("path", "given") is None for section in sections if section.kind == "dataset")
