@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from goembed_core.metrics.features import features_of
 from goembed_core.metrics.results import Results
 from goembed_core.progress import ProgressLine
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
@@ -197,15 +196,7 @@ class StyleGAN2Training:
         save_grid(images, 8, run.samples / f"preview-{images_seen:09d}.png")
 
     def _report(self, run: Run, results: Results, images: Float[Tensor, "n channels side side"]) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report("StyleGAN2", f"{results.images_seen:,} images seen")
-        report.command(environment["command"])
-        report.metrics(results)
-        report.section("Images", "Random latents, without truncation.")
-        columns = min(8, len(images))
-        report.figure(image_grid(images[: len(images) // columns * columns].unflatten(0, (-1, columns))))
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and statistics over images seen")
-        report.environment(environment)
-        report.write(run.dir / "report.html")
+        with run_report(run, results, "StyleGAN2", f"{results.images_seen:,} images seen") as report:
+            report.section("Images", "Random latents, without truncation.")
+            columns = min(8, len(images))
+            report.figure(image_grid(images[: len(images) // columns * columns].unflatten(0, (-1, columns))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from goembed_core.errors import UserError
 from goembed_core.metrics.lpips import LPIPS
 from goembed_core.metrics.results import Results
 from goembed_core.processes import process_state
-from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Terms, Trainer
 from goembed_nerf_renderer.losses import distortion_loss
@@ -126,21 +124,16 @@ class FitScene:
         return evaluation
 
     def _report(self, run: Run, evaluation: Evaluation, others: dict[str, Evaluation]) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        images_seen = evaluation.results.images_seen
-        report = Report(
-            f"A radiance field of {self.scene.name}", f"{self.config.field.name}, {images_seen:,} rays seen"
-        )
-        report.command(environment["command"])
-        report.metrics(evaluation.results)
-        if others:
-            compare(report, {self.config.field.name: evaluation} | others, self.config.evaluate, self.scene)
-        compose(report, self.config, self.scene, evaluation)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over rays seen")
-        times = {"training": duration(evaluation.results.metrics["seconds"].value)} | {
-            f"evaluation: {name}": duration(seconds) for name, seconds in evaluation.seconds.items()
-        }
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        results, field = evaluation.results, self.config.field.name
+        with run_report(
+            run,
+            results,
+            f"A radiance field of {self.scene.name}",
+            f"{field}, {results.images_seen:,} rays seen",
+            seen="rays",
+            training_s=results.metrics["seconds"].value,
+            evaluation_s=evaluation.seconds,
+        ) as report:
+            if others:
+                compare(report, {field: evaluation} | others, self.config.evaluate, self.scene)
+            compose(report, self.config, self.scene, evaluation)

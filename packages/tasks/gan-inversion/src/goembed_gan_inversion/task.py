@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from goembed_core.metrics.results import Results
-from goembed_core.progress import ProgressLine, duration
+from goembed_core.progress import ProgressLine
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Terms, Trainer
 from torch import nn
@@ -93,14 +92,6 @@ class GANInversion:
             self.model.dfm.denoiser = training
 
     def _report(self, run: Run, solver: Solver, evaluation: Evaluation, shown: Gallery) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report("The images behind a patch", f"GAN inversion, {solver.model.images_seen:,} images seen")
-        report.command(environment["command"])
-        report.metrics(evaluation.results)
-        compose(report, solver, evaluation, shown)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over images seen")
-        times = {f"evaluation: {name}": duration(seconds) for name, seconds in evaluation.seconds.items()}
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        title, subtitle = "The images behind a patch", f"GAN inversion, {solver.model.images_seen:,} images seen"
+        with run_report(run, evaluation.results, title, subtitle, evaluation_s=evaluation.seconds) as report:
+            compose(report, solver, evaluation, shown)

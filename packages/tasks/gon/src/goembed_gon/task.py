@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from goembed_core.config import ConfigError
 from goembed_core.config.resolve import resolve_run
 from goembed_core.errors import UserError
 from goembed_core.metrics.results import Results
-from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.report.figures import image_grid, walk_strip
 from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Terms, Trainer
@@ -100,29 +98,23 @@ class GON:
         return losses
 
     def _report(self, run: Run, results: Results, facts: dict, shown: Pictures) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
         sizes = {name: num_parameters(solver) for name, solver in self.solvers.items()}
-        report = Report(
-            "A decoder that is its own encoder",
+        subtitle = (
             f"gradient origin network ({self.config.preset}), {sizes['gon']:,} parameters; auto-encoder, "
-            f"{sizes['autoencoder']:,}; {results.images_seen:,} images seen by each",
+            f"{sizes['autoencoder']:,}; {results.images_seen:,} images seen by each"
         )
-        report.command(environment["command"])
-        report.metrics(results)
-        report.section("Reconstructions", "Test images; below them what GON and the auto-encoder make of them.")
-        rows = ["image", "GON", "auto-encoder"]
-        report.figure(image_grid(shown.reconstructions, rows), "Images that were not learned")
         variational = self.solvers["gon"].decoder.head.variational
         drawn = "the prior" if variational else "a Gaussian fitted to the latents of training images"
-        report.section("Samples", f"Images of latents drawn from {drawn}.")
-        report.figure(image_grid(_rows(shown.samples, 12)), "GON's samples")
-        report.section("Interpolations", "Between the latents of two test images each, along the sphere (slerp).")
-        report.figure(walk_strip(shown.interpolations), "From the left image to the right one")
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over images seen")
-        report.environment({**environment, "times": {"training": duration(facts["seconds"])}})
-        report.write(run.dir / "report.html")
+        with run_report(
+            run, results, "A decoder that is its own encoder", subtitle, training_s=facts["seconds"]
+        ) as report:
+            report.section("Reconstructions", "Test images; below them what GON and the auto-encoder make of them.")
+            rows = ["image", "GON", "auto-encoder"]
+            report.figure(image_grid(shown.reconstructions, rows), "Images that were not learned")
+            report.section("Samples", f"Images of latents drawn from {drawn}.")
+            report.figure(image_grid(_rows(shown.samples, 12)), "GON's samples")
+            report.section("Interpolations", "Between the latents of two test images each, along the sphere (slerp).")
+            report.figure(walk_strip(shown.interpolations), "From the left image to the right one")
 
 
 def _rows(images: Tensor, columns: int) -> Tensor:

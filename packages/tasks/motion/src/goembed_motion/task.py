@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from goembed_core.diffusion import Split
 from goembed_core.metrics.results import Results
-from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Terms, Trainer
@@ -101,14 +99,8 @@ class Motion:
             denoiser.network = training
 
     def _report(self, run: Run, solver: Solver, found: Evaluation) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report("Motions that could follow an image", f"{found.results.images_seen:,} clips seen")
-        report.command(environment["command"])
-        report.metrics(found.results)
-        compose(report, solver, found, self.config.evaluate.pictures)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over clips seen")
-        times = {f"evaluation: {name}": duration(seconds) for name, seconds in found.seconds.items()}
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        subtitle, seconds = f"{found.results.images_seen:,} clips seen", found.seconds
+        with run_report(
+            run, found.results, "Motions that could follow an image", subtitle, seen="clips", evaluation_s=seconds
+        ) as report:
+            compose(report, solver, found, self.config.evaluate.pictures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,9 @@ from goembed_core.config import ConfigError
 from goembed_core.diffusion import DFM, Terms, squared_error
 from goembed_core.errors import UserError
 from goembed_core.pretrained import Part, from_pretrained, save_pretrained
-from goembed_core.progress import duration
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.runs import Run
 from goembed_core.schedule import NoiseSchedule
 from goembed_core.trainer import Phase, Plan, Player, Trainer
@@ -115,19 +113,10 @@ class PosteriorCheck:
         raise UserError("task=posterior_check cannot be sampled from; its samples are in the report of a run")
 
     def _report(self, run: Run, evaluation: Evaluation) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report(
-            "Samples against exact posteriors", f"{evaluation.results.images_seen:,} signals' observations seen"
-        )
-        report.command(environment["command"])
-        report.metrics(evaluation.results)
-        compose(report, evaluation)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over observations seen")
-        times = {f"evaluation: {name}": duration(seconds) for name, seconds in evaluation.seconds.items()}
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        results, seconds = evaluation.results, evaluation.seconds
+        title, subtitle = "Samples against exact posteriors", f"{results.images_seen:,} signals' observations seen"
+        with run_report(run, results, title, subtitle, seen="observations", evaluation_s=seconds) as report:
+            compose(report, evaluation)
 
 
 def problems() -> dict[str, Problem]:

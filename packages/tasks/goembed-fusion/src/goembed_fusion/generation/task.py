@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
 from goembed_core.diffusion import Split
 from goembed_core.metrics.results import Results
-from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.runs import Run
 from goembed_core.trainer import Plan, Trainer
 
@@ -78,15 +76,13 @@ class GOEmbedFusion:
         return models.draw(self._learned, self.config.views, random, shared)
 
     def _report(self, run: Run, solver: Solver, found: Evaluation) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report("Objects that a few views, or none, could be of", f"{found.results.images_seen:,} objects seen")
-        report.command(environment["command"])
-        report.metrics(found.results)
-        compose(report, self.config.evaluate, solver, found)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over objects seen")
-        times = {f"evaluation: {name}": duration(seconds) for name, seconds in found.seconds.items()}
-        times["training"] = duration(solver.model.facts["seconds"])
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        with run_report(
+            run,
+            found.results,
+            "Objects that a few views, or none, could be of",
+            f"{found.results.images_seen:,} objects seen",
+            seen="objects",
+            training_s=solver.model.facts["seconds"],
+            evaluation_s=found.seconds,
+        ) as report:
+            compose(report, self.config.evaluate, solver, found)
