@@ -28,17 +28,18 @@ class Line(nn.Module):
         self.layer = nn.Linear(config.width, 2)
 
 
+class Plugin:
+    @hookimpl
+    def goembed_register(self, register):
+        register("denoiser", "line", "line_plugin:Line", config="line_plugin:LineConfig")
+
+
 @pytest.fixture
 def model(tmp_path, monkeypatch):
     """A saved model of one component, whose plugin is registered by hand."""
     module = types.ModuleType("line_plugin")
     module.Line, module.LineConfig = Line, LineConfig
     monkeypatch.setitem(__import__("sys").modules, "line_plugin", module)
-
-    class Plugin:
-        @hookimpl
-        def goembed_register(self, register):
-            register("denoiser", "line", "line_plugin:Line", config="line_plugin:LineConfig")
 
     host = PluginHost([])
     host.register_module(Plugin(), "goembed-core")  # a distribution that is installed
@@ -65,6 +66,17 @@ def test_half_precision_is_stored_small_and_read_as_float32(model, tmp_path):
     )
     weight = from_pretrained(tmp_path / "half").parts["net"].layer.weight
     assert weight.dtype == torch.float32 and torch.allclose(weight, line.layer.weight, atol=1e-3)
+
+
+def test_what_was_registered_by_hand_needs_no_distribution(model, tmp_path, monkeypatch):
+    host = PluginHost([])
+    host.register_module(Plugin(), "of a notebook")
+    monkeypatch.setattr("goembed_core.pretrained.host", lambda: host)
+    save_pretrained(tmp_path / "n", {"net": Part("denoiser", "line", LineConfig(), Line(LineConfig()))})
+    assert from_pretrained(tmp_path / "n").parts["net"].layer.in_features == 3
+    monkeypatch.setattr("goembed_core.pretrained.host", lambda: PluginHost([]))
+    with pytest.raises(UserError, match="needs the denoiser 'line' of of a notebook"):
+        from_pretrained(tmp_path / "n")
 
 
 def edit(directory, **changes):

@@ -132,6 +132,9 @@ def _read_manifest(directory: Path) -> dict[str, Any]:
 
 def _require_plugin(directory: Path, key: str, entry: dict[str, Any]) -> None:
     distribution, wanted = entry["distribution"], entry["version"]
+    asked = (entry["kind"], entry["name"], distribution)
+    if asked in [(c.kind, c.name, c.distribution) for c in host().components]:
+        return  # also what was registered by hand, which no installer knows
     try:
         version(distribution)
     except PackageNotFoundError:
