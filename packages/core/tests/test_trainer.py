@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from accelerate.utils import LoggerType
+from goembed_core import trainer as trainer_module
 from goembed_core.config import OptimizerConfig, TrainConfig
 from goembed_core.errors import UserError
 from goembed_core.optimizers import learning_rate, make_optimizers, step_where
@@ -47,6 +49,14 @@ def make_plan(log: list | None = None, **extra) -> Plan:
         averaged=("student",),
         **extra,
     )
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer_module, "get_available_trackers", lambda: [LoggerType.WANDB])
+    said = r"train\.trackers=aim, mlflow: not installed here; .*; installed: wandb$"
+    with pytest.raises(UserError, match=said):
+        Trainer(run_in(tmp_path), config(trackers=["aim", "all", "wandb", "mlflow"]), make_plan())
+    trainer_module._require_trackers(["all"])
 
 
 class Residual(nn.Module):

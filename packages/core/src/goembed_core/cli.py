@@ -61,7 +61,8 @@ def told_of_files(error: OSError) -> str:
     """What is wrong with a disk or a file, and what to do; nothing for an error that is not of files."""
     place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes | os.PathLike) else ""
     if error.errno in FULL:
-        return f"{place}{error.strerror}; make room, and the same command goes on from the last checkpoint"
+        remedy = "make room and give the command again; a training goes on from its last checkpoint"
+        return f"{place}{error.strerror}; {remedy}"
     if error.errno in CLOSED and place:
         return f"{place}{error.strerror}; mend this path, or choose another"
     return ""

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -357,6 +358,7 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     """Accelerate's view of the machine: device, processes, precision and trackers."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _require_trackers(config.trackers)
     device = process_state().device
     accelerator = Accelerator(
         cpu=use_cpu(),
@@ -367,3 +369,14 @@ def make_accelerator(config: TrainConfig, run: Run) -> Accelerator:
     if config.trackers:
         accelerator.init_trackers("goembed", config={"run": str(run.dir)})
     return accelerator
+
+
+def _require_trackers(names: Sequence[str]) -> None:
+    """UserError for a tracker that is not installed, which Accelerate would leave out."""
+    available = {str(tracker) for tracker in get_available_trackers()}
+    missing = [name for name in names if name != "all" and name not in available]
+    if missing:
+        raise UserError(
+            f"train.trackers={', '.join(missing)}: not installed here; install it, or leave it out "
+            f"(metrics.jsonl is always written); installed: {', '.join(sorted(available)) or 'none'}"
+        )

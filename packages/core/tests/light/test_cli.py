@@ -131,7 +131,7 @@ def test_errors_of_the_heavy_half_are_one_line_too(runner, capsys):
 @pytest.mark.parametrize(
     ("number", "path", "said"),
     [
-        (errno.ENOSPC, None, "No space left on device; make room, and the same command goes on from the last"),
+        (errno.ENOSPC, None, "No space left on device; make room and give the command again; a training goes"),
         (errno.ENOSPC, "r/x", "r/x: No space left on device; make room"),
         (errno.EROFS, b"r/x", "r/x: Read-only file system; mend this path, or choose another"),
         (errno.EEXIST, "a\nb", "a\\nb: File exists; mend this path"),

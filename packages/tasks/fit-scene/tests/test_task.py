@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import av
 import pytest
@@ -13,6 +14,8 @@ import torch
 import trimesh
 from goembed_core import cli
 from goembed_core.metrics.results import Results
+from goembed_core.plugins import hookimpl, host
+from goembed_nerf_renderer.config import FieldConfig
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -136,6 +139,43 @@ def test_a_comparison_that_cannot_be_made_is_refused(word, message, balls_scene,
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
     assert not (tmp_path / "run").exists()
+
+
+class PlainConfig(FieldConfig):
+    """A place, as every field of a scene has."""
+
+
+class Plain(torch.nn.Module):
+    """A radiance field, and no more than that."""
+
+    def __init__(self, config: PlainConfig):
+        super().__init__()
+
+
+@hookimpl
+def goembed_register(register):
+    register("radiance-field", "plain", "plain_field:Plain", config="plain_field:PlainConfig")
+
+
+def test_a_field_that_cannot_be_fitted_is_refused(balls_scene, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plain_field", module := types.ModuleType("plain_field"))
+    module.Plain, module.PlainConfig, module.goembed_register = Plain, PlainConfig, goembed_register
+    try:
+        host().register_module(module, "plain")
+        assert train(tmp_path / "run", balls_scene, "field=plain") == 2
+    finally:
+        host.cache_clear()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == (
+        "error: field.name='plain': expected a radiance field with box, proposal, find_empty, variation; this one has "
+        "none of them"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_section_of_missing_scenes_is_told(tmp_path, capsys):
+    assert train(tmp_path / "run", tmp_path / "nowhere") == 2
+    assert capsys.readouterr().err.startswith(f"error: dataset: {tmp_path / 'nowhere'}: no such file or folder; ")
 
 
 def test_it_can_be_judged_again(run):

@@ -86,6 +86,7 @@ class ComponentConfig(BaseModel):
         values = {} if settings is None else {field: getattr(settings, field) for field in type(settings).model_fields}
         section = ComponentConfig(name=self.name, **values).of_kind(self._kind)
         section._settings, section._settings_of = settings, (section.name, section.params)
+        section._key = self._key
         return section
 
 

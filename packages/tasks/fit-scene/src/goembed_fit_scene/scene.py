@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from goembed_core.config import ComponentConfig, ConfigError
 from goembed_core.errors import UserError
-from goembed_core.plugins import host
 from goembed_core.randomness import ItemRandom
 from goembed_multiview_datasets.scenes import PosedImages
 from goembed_nerf_renderer.cameras import Camera, PosedPixels, camera_rays, frustum, whole_image
@@ -89,7 +88,7 @@ def load_scene(config: FitSceneConfig) -> Scene:
         raise ConfigError("dataset.views: all views of a scene are fitted; leave views, draws and window out")
     splits = []
     for split in ("train", "test"):
-        dataset = host().build("dataset", config.dataset.name, settings.model_copy(update={"split": split}))
+        dataset = config.dataset.resolved(settings.model_copy(update={"split": split})).build()
         if config.scene >= len(dataset):
             raise ConfigError(f"scene={config.scene}: there are {len(dataset)} scenes, {', '.join(dataset.names[:8])}")
         splits.append(dataset[config.scene])

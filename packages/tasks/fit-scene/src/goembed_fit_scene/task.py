@@ -42,7 +42,7 @@ class FitScene:
         self.pixels = pixel_table(self.scene, self.renderer_section.settings)
         self.lpips = LPIPS() if config.evaluate.lpips else None  # missing weights are told of now
         torch.manual_seed(config.train.seed)  # initial weights
-        self.field, self.renderer = self.field_section.build(), self.renderer_section.build()
+        self.field, self.renderer = self.field_section.build(like=models.SceneField), self.renderer_section.build()
 
     def train(self, run: Run) -> None:
         """Fit the field to rays of all views, then the others, each in a run of its own."""

@@ -64,7 +64,7 @@ def load(section: ComponentConfig, split: str) -> Scenes:
         dataset = section.build()
     except UserError as error:
         raise ConfigError(
-            f"dataset: {error}; `goembed render-meshes folder=MESHES out=FOLDER` renders meshes, such as those of "
+            f"{error}; `goembed render-meshes folder=MESHES out=FOLDER` renders meshes, such as those of "
             f"GOEMBED_DATA, to a folder for dataset.path"
         ) from error
     images, cameras = [], []
