@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-KINDS = ("forward-model", "encoder", "denoiser", "dataset", "task")
+KINDS = ("forward-model", "encoder", "denoiser", "dataset", "radiance-field", "task")
 
 
 @pytest.fixture(scope="module")

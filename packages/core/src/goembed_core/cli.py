@@ -142,7 +142,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, list[str]]:
     convert.add_argument("source", metavar="IN", type=Path)
     convert.add_argument("target", metavar="OUT", type=Path)
     new = add("new", "KIND NAME", "write a working package for a plugin of your own, goembed-NAME", False)
-    new.add_argument("kind", metavar="KIND", help="forward-model, encoder, denoiser, dataset or task")
+    new.add_argument("kind", metavar="KIND", help="forward-model, encoder, denoiser, dataset, radiance-field or task")
     new.add_argument("name", metavar="NAME", help="lower-case words joined by '-'")
     doctor = add("doctor", "[--json]", "check this installation and machine, and say how to train on it", False)
     doctor.add_argument("--json", action="store_true", help="as a JSON object")

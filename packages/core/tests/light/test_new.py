@@ -54,7 +54,10 @@ def test_a_package_is_written(alone, capsys, kind):
     core = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["build-system"] == core["build-system"]
     assert project["project"]["requires-python"] == core["project"]["requires-python"]
-    assert set(project["project"]["dependencies"][1:]) <= set(core["project"]["dependencies"]) | {"matplotlib>=3.9"}
+    assert set(project["project"]["dependencies"][1:]) <= set(core["project"]["dependencies"]) | {
+        "matplotlib>=3.9",
+        "goembed-nerf-renderer>=0.1,<0.2",
+    }
     text = "".join((folder / name).read_text() for name in files)
     assert "$" not in text
     assert all((folder / name).read_text().endswith("\n") for name in files)
@@ -122,8 +125,8 @@ def test_a_bad_name_is_one_line_and_nothing_is_written(alone, capsys, name):
 def test_an_unknown_kind_is_refused(alone, capsys):
     assert cli.main(["new", "forward_model", "blur"]) == 2
     assert capsys.readouterr().err == (
-        "error: KIND='forward_model' is not one of forward-model, encoder, denoiser, dataset, task; "
-        "did you mean 'forward-model'?\n"
+        "error: KIND='forward_model' is not one of forward-model, encoder, denoiser, dataset, radiance-field, "
+        "task; did you mean 'forward-model'?\n"
     )
     assert cli.main(["new", "forward-model", "blur", "more"]) == 2
     assert capsys.readouterr().err == "error: unexpected 'more'\n"
@@ -205,7 +208,7 @@ def test_a_core_that_is_not_published_is_found_by_its_path(tmp_path, monkeypatch
     for name, address in records.items():
         core = Core(None if address is None else json.dumps({"url": address}))
         monkeypatch.setattr(write.importlib.metadata, "distribution", lambda name, core=core: core)
-        found[name] = write._core_source(tmp_path / "goembed-blur")
+        found[name] = write._source("goembed-core", tmp_path / "goembed-blur")
     assert found == {
         "folder": 'path = "../a b", editable = true',
         "wheel": 'path = "../core.whl"',

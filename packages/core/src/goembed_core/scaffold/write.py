@@ -27,11 +27,13 @@ KINDS = {
     "encoder": "Features of every pixel, averaged over the views",
     "denoiser": "Residual convolutions over all views as channels",
     "dataset": "Discs, each seen under random shifts",
+    "radiance-field": "Gaussians of one colour each in the box of a scene",
     "task": "Images of discs that explain one observation of them",
 }
 GROUPS = {kind: f"packages/{kind}s" for kind in KINDS}
 DEPENDENCIES = ("pydantic", "torch")  # of every template, beside core
 FURTHER = {"task": ("matplotlib",)}
+PACKAGES = {"radiance-field": ("goembed-nerf-renderer",)}  # of goembed's own, beside core
 
 
 class Created(NamedTuple):
@@ -52,7 +54,7 @@ def new_package(kind: str, name: str, where: Path | None = None) -> Created:
     """Write a working package for a plugin.
 
     **Arguments:**
-    - `kind`: forward-model, encoder, denoiser, dataset or task.
+    - `kind`: forward-model, encoder, denoiser, dataset, radiance-field or task.
     - `name`: of the component, lower-case words joined by '-'; the package is called `goembed-NAME`.
     - `where`: a folder; inside of the goembed workspace the package goes to the place of its kind, else into `where`.
 
@@ -100,10 +102,9 @@ def _is_workspace(folder: Path) -> bool:
 def _values(names: Names, place: Place) -> dict[str, str]:
     """What the templates' `$words` stand for."""
     core = importlib.metadata.distribution("goembed-core")
-    major, minor = core.version.split(".")[:2]
     ranges = {r.name: r for r in map(Requirement, core.requires or []) if r.marker is None}
     needed = sorted(str(ranges[name]) for name in (*DEPENDENCIES, *FURTHER.get(names.kind, ())))
-    dependencies = [f"goembed-core>={major}.{minor},<{major}.{int(minor) + 1}", *needed]
+    dependencies = [*map(_range, _own_packages(names)), *needed]
     return {
         "name": names.name,
         "component": names.component,
@@ -115,20 +116,40 @@ def _values(names: Names, place: Place) -> dict[str, str]:
         "python": core.metadata["Requires-Python"],
         "dependencies": ", ".join(json.dumps(dependency) for dependency in dependencies),
         "license": 'license = "Apache-2.0"\n' if place.workspace else "",
-        "alone": "" if place.workspace else _alone(place.folder),
+        "alone": "" if place.workspace else _alone(names, place.folder),
     }
 
 
-def _alone(folder: Path) -> str:
-    """What a package needs that no workspace provides: pytest, and where an unpublished core is found."""
+def _own_packages(names: Names) -> tuple[str, ...]:
+    """The packages of goembed that a plugin of this kind needs."""
+    return ("goembed-core", *PACKAGES.get(names.kind, ()))
+
+
+def _range(distribution: str) -> str:
+    """A package of goembed in the series that is installed; in that of core, where it is not."""
+    try:
+        version = importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        version = importlib.metadata.version("goembed-core")
+    major, minor = version.split(".")[:2]
+    return f"{distribution}>={major}.{minor},<{major}.{int(minor) + 1}"
+
+
+def _alone(names: Names, folder: Path) -> str:
+    """What a package needs that no workspace provides: pytest, and where unpublished packages are found."""
     text = '\n[dependency-groups]\ndev = ["pytest>=8"]\n'
-    source = _core_source(folder)
-    return text + f"\n[tool.uv.sources]\ngoembed-core = {{ {source} }}\n" if source else text
+    sources = {name: _source(name, folder) for name in _own_packages(names)}
+    lines = [f"{name} = {{ {source} }}\n" for name, source in sources.items() if source]
+    return text + "".join(["\n[tool.uv.sources]\n", *lines]) if lines else text
 
 
-def _core_source(folder: Path) -> str:
-    """Where the installed core came from, when that is a folder or a file; a core from an index needs no saying."""
-    record = json.loads(importlib.metadata.distribution("goembed-core").read_text("direct_url.json") or "{}")
+def _source(distribution: str, folder: Path) -> str:
+    """Where an installed package came from, when that is a folder or a file; one from an index needs no saying."""
+    try:
+        found = importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    record = json.loads(found.read_text("direct_url.json") or "{}")
     address = urllib.parse.urlsplit(record.get("url", ""))
     if address.scheme != "file":
         return ""
@@ -162,7 +183,8 @@ def _walk(folder: Traversable, path: PurePosixPath) -> Iterator[tuple[PurePosixP
 
 def _next_steps(names: Names, place: Place) -> list[str]:
     train = f"goembed train task={names.component}"
-    check = train if names.kind == "task" else f"goembed check {names.kind} {names.component}"
+    settings = " box={}" if names.kind == "radiance-field" else ""
+    check = train if names.kind == "task" else f"goembed check {names.kind} {names.component}{settings}"
     if place.workspace is None:
         return [
             f"uv pip install -e {_shown(place.folder)}",
