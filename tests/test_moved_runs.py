@@ -94,8 +94,8 @@ def test_data_are_looked_for_from_where_the_command_is_given(work, tmp_path, mon
     for words in (("evaluate", run), ("train", *STYLEGAN, f"run.dir={run}", "train.images=16")):
         command(*words, status=2)
         assert capsys.readouterr().err == (
-            f"error: dataset: photos (in {elsewhere}): no such file or folder; give `path` a folder, a zip, an npz or an IDX "
-            "file of images\n"
+            f"error: dataset: photos (in {elsewhere}): no such file or folder; give `path` a folder, a zip, an npz or "
+            "an IDX file of images\n"
         )
     command("train", *STYLEGAN, f"run.dir={run}", "train.images=16", f"dataset.path={work / 'photos'}", status=2)
     assert f"dataset.path is 'photos' there and '{work / 'photos'}' here" in capsys.readouterr().err
