@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from goembed_core.errors import ConfigError, UserError, did_you_mean, one_line
 from goembed_core.plugins import host
+from goembed_core.signals import Interrupted
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT)
@@ -41,6 +42,9 @@ def guarded(command: Callable[[], int]) -> int:
     """The command's exit status; the user's errors are one line without a traceback."""
     try:
         return command()
+    except Interrupted as stopped:  # as was asked for
+        print(stopped, file=sys.stderr)
+        return 130
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

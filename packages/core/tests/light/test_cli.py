@@ -13,6 +13,7 @@ from goembed_core import cli
 from goembed_core.config import dump_yaml, resolve
 from goembed_core.config.yaml import load_yaml
 from goembed_core.errors import UserError
+from goembed_core.signals import Interrupted
 
 
 @pytest.fixture
@@ -151,6 +152,15 @@ def test_an_interrupt_exits_with_130(runner, capsys):
 
     runner.train = interrupt
     assert cli.main(["train", "task=toy"]) == 130
+
+
+def test_a_training_that_was_stopped_is_no_error(runner, capsys):
+    def stop(resolved):
+        raise Interrupted("stopped at 64 images and saved; resume with: goembed train task=toy")
+
+    runner.train = stop
+    assert cli.main(["train", "task=toy"]) == 130
+    assert capsys.readouterr().err == "stopped at 64 images and saved; resume with: goembed train task=toy\n"
 
 
 @pytest.mark.parametrize("defect", [ZeroDivisionError(), OSError("odd"), ConnectionRefusedError(111, "refused")])
