@@ -55,8 +55,10 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
         h = h + torch.cat([distance[..., None], angles.sin(), angles.cos()], -1) @ network.behind[k]
     time = network.time_embedding(times.flatten()).unflatten(0, (batch, views))
     late = time[:, -1:]
-    if config.image_code:
-        code = network.image_code(seen.maps.flatten(3).mean(-1))
+    if config.code_cells:
+        side = seen.maps.shape[-1] // config.code_cells
+        cells = seen.maps.unflatten(-1, (-1, side)).unflatten(-3, (-1, side)).mean((-1, -3))
+        code = network.image_code(cells.flatten(2))
         time, late = time + code, late + code.mean(1, keepdim=True)
         for b in range(batch):
             for v in range(views):
@@ -91,8 +93,9 @@ def turned_about_z(pose: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 CASES = {
-    "pixelNeRF": {"image_code": False},
-    "image code": {},
+    "pixelNeRF": {"code_cells": 0},
+    "image code": {"code_cells": 1},
+    "code of cells": {"code_cells": 4},
     "surfaces": {"surfaces": 3, "surface_frequency": 2.0},
     "upright": {"surfaces": 1, "frame": "upright"},
     "weighted": {"pooling": "weighted"},
@@ -154,7 +157,7 @@ def test_the_order_of_views_of_one_timestep_does_not_matter_and_views_count(deno
 
 def test_what_no_view_sees_is_empty_and_unseen_views_do_not_count(settings, with_noise):
     """A view turned away from all points changes nothing; where only such views are, there is nothing."""
-    field = {"width": 12, "frequencies": 2, "time_size": 8, "image_code": False}
+    field = {"width": 12, "frequencies": 2, "time_size": 8, "code_cells": 0}
     denoiser = with_noise(SceneDenoiser(settings(field=field)))
     seen = features(denoiser, 2)
     pose = seen.camera.camera_to_world.clone()

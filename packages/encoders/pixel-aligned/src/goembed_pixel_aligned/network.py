@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from goembed_core.precision import at_least_float32
 from goembed_dit.embeddings import TimeEmbedding
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ class FieldNetwork(nn.Module):
     Features are projected to the width of the network once a pixel, not once a point.  Before the mean over the views
     each has its own timestep, behind it that of the last view, which is the noisy target.
 
-    With `image_code` a view's mean feature takes part in that, and adds to the weights that read positions.  So what is
-    true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
+    With `code_cells` a code of the whole image takes part in that, and adds to the weights that read positions.  So what
+    is true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
+    The code has weights for every cell of the image: in a mean over the image it is lost where something lies.
 
     With `surfaces` the features of a pixel tell depths as well, and points are placed behind each: a step of density is
     then the same function wherever it is, and not one that the layers make anew for every depth.
@@ -59,8 +61,9 @@ class FieldNetwork(nn.Module):
         with torch.no_grad():
             self.out.bias[0] = 0.0 if corrects else config.density_bias
         self.time_embedding = TimeEmbedding(FREQUENCY_DIM, config.time_size)
-        self.image_code = nn.Linear(feature_channels, config.time_size) if config.image_code else None
-        self.place_code = nn.Linear(config.time_size, encoded * width) if config.image_code else None
+        cells = config.code_cells
+        self.image_code = nn.Linear(feature_channels * cells**2, config.time_size) if cells else None
+        self.place_code = nn.Linear(config.time_size, encoded * width) if cells else None
         if self.place_code is not None:
             nn.init.zeros_(self.place_code.weight)
             nn.init.zeros_(self.place_code.bias)
@@ -73,7 +76,7 @@ class FieldNetwork(nn.Module):
         each, all_views = time, time[:, -1:]
         position = self.position.expand(batch, views, *self.position.shape)
         if self.image_code is not None:
-            code = self.image_code(features.maps.mean((-1, -2)))
+            code = self._code(features.maps)
             each, all_views = time + code, all_views + code.mean(1, keepdim=True)
             position = position + self.place_code(F.silu(each)).unflatten(-1, self.position.shape)
         each, all_views = F.silu(each), F.silu(all_views)
@@ -110,6 +113,11 @@ class FieldNetwork(nn.Module):
             out_bias=of_each(self.out.bias[None]),
             units=units,
         )
+
+    def _code(self, maps: Float[Tensor, "batch views c height width"]) -> Float[Tensor, "batch views time"]:
+        """What a whole image says, linear in the means over its cells."""
+        cells = F.adaptive_avg_pool2d(at_least_float32(maps).flatten(0, 1), self.config.code_cells)
+        return self.image_code(cells.flatten(1)).unflatten(0, maps.shape[:2])
 
 
 class ModulatedBlock(nn.Module):

@@ -77,7 +77,7 @@ def _published(dataset: dict[str, Any], near_far: tuple[float, float], score: di
                           "proposal_samples": [64], "samples": 64, "chunk_points": 2**20},
         "denoiser": {**encoders, "estimate": {"downscale": 1, "features": 64, "detach": False},
                      "field": {"width": 512, "view_blocks": 3, "blocks": 2, "frequencies": 6, "middle": 0.0,
-                               "density_scale": 1.0, "density_bias": 0.0, "time_size": 2048, "image_code": False},
+                               "density_scale": 1.0, "density_bias": 0.0, "time_size": 2048, "code_cells": 0},
                      "renderer": {"proposal_samples": [], "samples": 32, "chunk_points": 2**20}},
         "score": {"patch_px": 24, "estimate_every": 1, "lpips_net": "vgg", **score},
         "sampler": {"name": "ddim", "num_steps": 50, "threshold": 0.95},
