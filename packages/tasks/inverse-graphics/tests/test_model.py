@@ -11,10 +11,13 @@ from goembed_core.errors import UserError
 from goembed_core.optimizers import Player, make_optimizers
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.trees import select_views, tree_map
+from goembed_core.trees import select_items, select_views, tree_map
 from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.model import Training, split_scene, trained_part
-from goembed_inverse_graphics.solve import Solver, all_scenes
+from goembed_inverse_graphics.solve import CachedDenoiser, Solver, all_scenes
+from goembed_inverse_graphics.view import KnownView
+from goembed_nerf_renderer.fields import ProposedField
+from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_pixel_aligned.denoiser import guide
 
 SAMPLER = SamplerConfig(num_steps=3)
@@ -288,3 +291,72 @@ def test_the_estimate_is_seen_as_the_scene_is(config):
     for key in ("near", "far", "box", "background"):
         assert getattr(ours, key) == getattr(its, key)
     assert its.box is not None and its.background == "white" and ours.samples == 6
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_known_rays_show_what_the_renderer_shows(settings, context):
+    """Of a corrected scene, the context's part along the target's rays is computed once: the same images, any `t`."""
+    box = '{"low": [-0.6, -0.6, -0.4], "high": [0.6, 0.6, 0.4]}'
+    config = settings("denoiser.estimate.corrected=true", "denoiser.field.pooling=weighted", f"forward_model.box={box}",
+                      "forward_model.min_transmittance=0.5")  # fmt: skip
+    model = models.build(config)
+    moved(model.denoiser).eval()
+    scenes = config.dataset.build().observations(torch.arange(2))
+    given, target = select_views(scenes, slice(0, context)), select_views(scenes, slice(2, 3))
+    contexts = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        denoiser = CachedDenoiser(model, model.denoiser.encode(given), target.params, contexts)
+        assert isinstance(denoiser.view, KnownView)
+        known = denoiser.view.known
+        assert known.rays.chosen is not None and known.points.context.hidden.shape[1] == context
+        exact = models.SceneView(VolumeRenderer(config.forward_model.settings.model_copy(
+            update={"min_transmittance": 0.0}
+        )))  # fmt: skip
+        params = select_items(target.params, contexts)
+        seen = []
+        for t in (0, 700):
+            noisy = Observations(torch.randn(3, 1, 3, 12, 12, generator=torch.Generator().manual_seed(t)), params)
+            scene = denoiser(given, noisy, torch.full((3,), t))
+            seen.append(denoiser.view(scene, params))
+            torch.testing.assert_close(seen[-1], exact(scene, params))
+            estimate = exact(scene.estimate, params)
+            assert (seen[-1] - estimate).abs().max() > 1e-2  # the correction is there
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
+def test_a_corrected_scene_and_its_estimate_are_looked_at_together(settings):
+    """Both where the estimate says, each as it is rendered alone."""
+    config = settings("denoiser.estimate.corrected=true")
+    model = models.build(config)
+    moved(model.denoiser)
+    training = Training(config, model)
+    split = split_scene(config.dataset.build().observations(torch.arange(2)), config.views, ItemRandom(0, range(2)))
+    scene = model.denoiser(split.context, split.target, torch.tensor([100, 600]))
+    scored = training.scoring.choose(split.target, ItemRandom(0, range(2)))
+    look = training.scoring.look(scene, scored, ItemRandom(0, range(2)))
+    renderer, random = model.forward_model.renderer, ItemRandom(0, range(2)).stream("rays")
+    for field, found in ((scene.field, look.values), (scene.estimate, None)):
+        seen = 2 * renderer(ProposedField(field, (scene.estimate,)), scored.params) - 1
+        drawn = 2 * renderer.render(ProposedField(field, (scene.estimate,)), scored.params, random).colour - 1
+        assert (drawn - seen).abs().max() > 1e-3  # the places of samples are random
+        if found is not None:
+            torch.testing.assert_close(found, drawn)
+        else:
+            torch.testing.assert_close(look.losses["estimate"], (drawn - scored.values).square().mean())
+
+
+def test_what_cannot_be_known_is_rendered(settings):
+    """Fields by themselves, guided ones, and rays in chunks."""
+    corrected, plain = "denoiser.estimate.corrected=true", "denoiser.estimate.corrected=false"
+    for changed, scale, known in (
+        ((corrected,), 1.0, True), ((plain,), 1.0, False), ((corrected,), 2.0, False),
+        ((corrected, "forward_model.chunk_points=64"), 1.0, False),
+    ):  # fmt: skip
+        config = settings(*changed)
+        solver = Solver(models.build(config), 0, 8)
+        scenes = config.dataset.build().observations(torch.arange(2))
+        given, target = select_views(scenes, slice(0, 1)), select_views(scenes, slice(2, 3))
+        with torch.no_grad():
+            features = solver.encode(given, scale)
+            denoiser = CachedDenoiser(solver.model, features, target.params, torch.arange(2))
+        assert isinstance(denoiser.view, KnownView) is known

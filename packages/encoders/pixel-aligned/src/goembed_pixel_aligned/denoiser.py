@@ -24,7 +24,7 @@ from goembed_pixel_aligned.encoder import (
     zoomed,
 )
 from goembed_pixel_aligned.features import Features
-from goembed_pixel_aligned.field import CorrectedField, GuidedField, PixelAlignedField
+from goembed_pixel_aligned.field import CorrectedField, GuidedField, KnownPoints, PixelAlignedField
 from goembed_pixel_aligned.network import FieldNetwork
 
 
@@ -133,6 +133,17 @@ class SceneDenoiser(nn.Module):
         if self.config.estimate.corrected:
             return Scene(CorrectedField(prepared.estimate, field), prepared.estimate)
         return Scene(field, prepared.estimate)
+
+    def know(self, prepared: Prepared, points: Float[Tensor, "batch n 3"]) -> KnownPoints:
+        """What the estimate and the correction's views of the context say of points, for `KnownField`.
+
+        **Raises:** UserError if the field is none that corrects the estimate.
+        """
+        if not self.config.estimate.corrected:
+            raise UserError("estimate.corrected=false: the field is no correction of the estimate, nothing is known")
+        maps = prepared.context.maps
+        correction = self.field(prepared.context, torch.zeros(maps.shape[:2], device=maps.device))
+        return KnownPoints(points, prepared.estimate.read(points), correction.see(points))
 
     def example(
         self, batch_size: int, generator: torch.Generator

@@ -23,9 +23,9 @@ class FieldNetwork(nn.Module):
     Features are projected to the width of the network once a pixel, not once a point.  Before the mean over the views
     each has its own timestep, behind it that of the last view, which is the noisy target.
 
-    With `code_cells` a code of the whole image takes part in that, and adds to the weights that read positions.  So what
-    is true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
-    The code has weights for every cell of the image: in a mean over the image it is lost where something lies.
+    With `code_cells` a code of the whole image takes part in that, and adds to the weights that read positions.  So
+    what is true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it
+    slowly.  The code has weights for every cell of the image: a mean over the image loses where something lies.
 
     With `surfaces` the features of a pixel tell depths as well, and points are placed behind each: a step of density is
     then the same function wherever it is, and not one that the layers make anew for every depth.

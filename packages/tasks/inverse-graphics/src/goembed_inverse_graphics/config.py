@@ -42,7 +42,9 @@ class ScoreConfig(Config):
         default=None, description="a square patch in their place, which lpips and smoothness need"
     )
     estimate_every: PositiveInt = Field(
-        default=2, description="every so manieth of these pixels, in rows and columns of a patch, scores the estimate"
+        default=2,
+        description="every so manieth of these pixels, in rows and columns of a patch, scores the estimate; of a "
+        "corrected one all do, which costs nothing there",
     )
     estimate: NonNegativeFloat = Field(default=1.0, description="weight of the estimate's squared error, L_cond")
     distortion: NonNegativeFloat = Field(default=0.0, description="weight of the distortion along rays (mip-NeRF 360)")
