@@ -23,7 +23,7 @@ from torch import nn
 from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.config import InverseGraphicsConfig, SampleConfig
 from goembed_inverse_graphics.data import require_dataset
-from goembed_inverse_graphics.evaluation import Evaluation, evaluate, test_scenes
+from goembed_inverse_graphics.evaluation import Evaluation, Networks, evaluate, test_scenes
 from goembed_inverse_graphics.model import Training, split_scene, trained_part
 from goembed_inverse_graphics.pictures import compose
 from goembed_inverse_graphics.sampling import sample
@@ -42,6 +42,7 @@ class InverseGraphics:
         torch.manual_seed(config.train.seed)  # initial weights
         self.model = models.build(config)
         self.dataset = config.dataset.build()
+        self.networks = Networks.of(config.evaluate)  # missing weights are told of now
         self.training = Training(config, self.model)
 
     def train(self, run: Run) -> None:
@@ -73,7 +74,7 @@ class InverseGraphics:
             torch.set_num_threads(config.train.threads)
         model = models.load(run.model, device)
         solver = Solver(model, EVALUATION_SEED, config.evaluate.batch_size, device, config.train.mixed_precision)
-        found = evaluate(config, solver)
+        found = evaluate(config, solver, self.networks)
         self._report(run, solver, found)
         return found.results
 
