@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from goembed_core.errors import UserError
 from goembed_core.precision import at_least_float32, without_autocast
-from goembed_core.trees import concatenate, select_views
+from goembed_core.trees import tree_map
 from goembed_nerf_renderer.cameras import Camera
 from goembed_nerf_renderer.fields import FieldSamples, RadianceField
 from jaxtyping import Bool, Float
@@ -41,19 +41,12 @@ class Units(NamedTuple):
     density_bias: Float[Tensor, " batch"]  # of empty space, before the softplus
 
 
-class Seen(NamedTuple):
-    """What each view by itself makes of points, before the mean over the views."""
-
-    hidden: Float[Tensor, "batch views n c"]
-    logits: Float[Tensor, "batch views n gates"]  # how much a view counts at a point; gates = 0: all alike
-    valid: Bool[Tensor, "batch views n"]
-
-
 class Reading(NamedTuple):
     """What a network says of points."""
 
     raw: Float[Tensor, "batch n out"]  # in float32 or better, before they become density and colour
     seen: Bool[Tensor, "batch n"]  # by any view
+    hidden: Float[Tensor, "batch n c"]  # of the last layer
 
 
 class PixelAlignedField(NamedTuple):
@@ -70,6 +63,7 @@ class PixelAlignedField(NamedTuple):
     view_blocks: tuple[Block, ...]
     gate: Float[Tensor, "batch views c gates"]  # gates = 0: all views that see a point count alike
     gate_bias: Float[Tensor, "batch views 1 gates"]
+    beside: Float[Tensor, "batch other c"]  # reads another field's last layer; other = 0: there is none
     blocks: tuple[Block, ...]
     out: Float[Tensor, "batch c out"]
     out_bias: Float[Tensor, "batch 1 out"]
@@ -87,12 +81,8 @@ class PixelAlignedField(NamedTuple):
         density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * seen
         return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
 
-    def read(self, points: Float[Tensor, "batch n 3"]) -> Reading:
-        """The network at some points."""
-        return self.conclude(self.see(points))
-
-    def see(self, points: Float[Tensor, "batch n 3"]) -> Seen:
-        """The layers that see each view by itself."""
+    def read(self, points: Float[Tensor, "batch n 3"], other: Float[Tensor, "batch n other"] | None = None) -> Reading:
+        """The network at some points, with another field's last layer there if it reads one."""
         maps, camera, image_size = self.features
         if points.dim() != 3 or len(points) != len(maps):
             raise UserError(
@@ -109,25 +99,16 @@ class PixelAlignedField(NamedTuple):
         h = torch.baddbmm(found.flatten(0, 1), encoded, weights.flatten(0, 1))
         for block in self.view_blocks:
             h = block(h)
-        logits = h[..., :0]
+        weights = sight.valid.to(h.dtype)
         if self.gate.shape[-1]:
             logits = torch.baddbmm(self.gate_bias.flatten(0, 1), F.relu(h), self.gate.flatten(0, 1))
-        return Seen(h.unflatten(0, maps.shape[:2]), logits.unflatten(0, maps.shape[:2]), sight.valid)
-
-    def conclude(self, seen: Seen) -> Reading:
-        """The mean over the views, and the layers behind it."""
-        h, logits, valid = seen
-        weights = (view_weights(logits[..., 0], valid) if logits.shape[-1] else valid).to(h.dtype)
-        h = mean_over_views(h, weights)
+            weights = view_weights(logits[..., 0].unflatten(0, maps.shape[:2]), sight.valid).to(h.dtype)
+        h = mean_over_views(h.unflatten(0, maps.shape[:2]), weights)
+        if other is not None:
+            h = torch.baddbmm(h, F.relu(other), self.beside)
         for block in self.blocks:
             h = block(h)
-        return Reading(at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out)), valid.any(1))
-
-    def of_views(self, part: slice) -> PixelAlignedField:
-        """What only some of the views see; the layers behind the mean stay as they are."""
-        each = (self.features, self.frame, self.position, self.behind, self.view_blocks, self.gate, self.gate_bias)
-        names = ("features", "frame", "position", "behind", "view_blocks", "gate", "gate_bias")
-        return self._replace(**dict(zip(names, select_views(each, part), strict=True)))
+        return Reading(at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out)), sight.valid.any(1), h)
 
     def _encode(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "m n encoded"]:
         """Positions in each view's frame."""
@@ -152,40 +133,27 @@ class PixelAlignedField(NamedTuple):
 class CorrectedField(NamedTuple):
     """An estimate, and what is added to its numbers before they become density and colour.
 
-    Where the correction is 0 this is the estimate without its features; what only further views see begins empty.
+    The correction reads further views, and what the estimate knows of a point: its last layer.  No gradient passes into
+    the estimate, which learns by a loss of its own.  Where the correction is 0 this is the estimate without its
+    features; what only further views see begins empty.
     """
 
     estimate: PixelAlignedField
-    correction: PixelAlignedField  # of the estimate's views and further ones
+    correction: PixelAlignedField  # of views that the estimate has not
 
     def __call__(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
     ) -> FieldSamples:
         """Density and colour."""
-        return self.corrected(self.estimate.read(points), self.correction.read(points))
+        return self.correct(points, self.estimate.read(points))
 
-    def corrected(self, first: Reading, added: Reading) -> FieldSamples:
-        """What both networks say together."""
+    def correct(self, points: Float[Tensor, "batch n 3"], first: Reading) -> FieldSamples:
+        """Density and colour where the estimate has been read."""
+        first = tree_map(Tensor.detach, first)
+        added = self.correction.read(points, first.hidden)
         empty = F.pad(self.estimate.units.density_bias.to(first.raw)[:, None, None], (0, 3))
         raw = torch.where(first.seen[..., None], first.raw[..., :4], empty) + added.raw
-        return self.estimate.shown(raw, added.seen)
-
-
-class KnownPoints(NamedTuple):
-    """What is said of some points by an estimate, and by the context's views within its correction.
-
-    Neither depends on a noisy target: along the rays of one camera both stay the same at every step of a sampler.
-    """
-
-    points: Float[Tensor, "batch n 3"]
-    estimate: Reading
-    context: Seen
-
-    def read(self, field: CorrectedField) -> FieldSamples:
-        """A field of the same context and further views at these points; only the further views are looked at."""
-        further = field.correction.of_views(slice(self.context.hidden.shape[1], None))
-        seen = concatenate([self.context, further.see(self.points)], 1)
-        return field.corrected(self.estimate, field.correction.conclude(seen))
+        return self.estimate.shown(raw, first.seen | added.seen)
 
 
 def camera_frame(camera: Camera, middle: float) -> Float[Tensor, "*views 3 4"]:

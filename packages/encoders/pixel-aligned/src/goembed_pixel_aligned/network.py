@@ -33,7 +33,8 @@ class FieldNetwork(nn.Module):
     **Arguments:**
     - `feature_channels`: of the maps.
     - `extra`: features that the field has beside its colour.
-    - `corrects`: its numbers are added to those of another field; training begins at 0.
+    - `corrects`: its numbers are added to those of another field of the same width, whose last layer it reads beside
+      the mean over its views; training begins at 0.
     """
 
     def __init__(self, config: FieldConfig, feature_channels: int, extra: int = 0, corrects: bool = False):
@@ -55,6 +56,7 @@ class FieldNetwork(nn.Module):
         self.gate_bias = nn.Linear(config.time_size, gates, bias=False) if gates else None  # a softmax follows
         if self.gate_bias is not None:
             nn.init.zeros_(self.gate_bias.weight)
+        self.beside = nn.Parameter(torch.randn(width, width) * width**-0.5) if corrects else None
         self.out = nn.Linear(width, 4 + extra)
         nn.init.normal_(self.out.weight, std=0.0 if corrects else 0.5 * width**-0.5)
         nn.init.zeros_(self.out.bias)
@@ -95,6 +97,7 @@ class FieldNetwork(nn.Module):
         gate, gate_bias = self.position.new_zeros(self.config.width, 0), each.new_zeros(batch, views, 0)
         if self.gate is not None:
             gate, gate_bias = self.gate, self.gate_bias(each)
+        beside = self.position.new_zeros(0, self.config.width) if self.beside is None else self.beside
         camera = features.camera
         upright = self.config.frame == "upright"
         frame = upright_frame(camera) if upright else camera_frame(camera, self.config.middle)
@@ -108,6 +111,7 @@ class FieldNetwork(nn.Module):
             view_blocks=blocks[:early],
             gate=gate.expand(batch, views, *gate.shape),
             gate_bias=gate_bias[:, :, None],
+            beside=of_each(beside),
             blocks=blocks[early:],
             out=of_each(self.out.weight.mT),
             out_bias=of_each(self.out.bias[None]),

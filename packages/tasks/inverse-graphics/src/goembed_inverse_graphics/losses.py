@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from goembed_core.diffusion import Look, squared_error
 from goembed_core.errors import UserError
@@ -42,27 +44,26 @@ class Scoring(nn.Module):
     def look(self, signal: Scene, scored: Observations, random: ItemRandom) -> Look:
         """The sampled scene at the scored pixels, with the terms of its rays and `L_cond` of its estimate."""
         if isinstance(signal.field, CorrectedField) and self.renderer.config.chunk_points is None:
-            return self._look_at_both(signal.field, scored, random.stream("rays"))
+            return self._look_at_both(signal, scored, random.stream("rays"))
         seen = self.renderer.render(signal.field, scored.params, random.stream("rays"))
         losses = self._of_rays(seen, scored)
         if self.config.estimate:
             losses["estimate"] = self.config.estimate * self.estimate_error(signal.estimate, scored, random)
         return Look(2 * seen.colour - 1, losses)
 
-    def _look_at_both(self, field: CorrectedField, scored: Observations, random: ItemRandom) -> Look:
+    def _look_at_both(self, signal: Scene, scored: Observations, random: ItemRandom) -> Look:
         """The same, with the estimate read once: it says where both are sampled, and its part of both is one."""
-        proposals = (field.estimate,) * len(self.renderer.config.proposal_samples)
+        proposals = (signal.estimate,) * len(self.renderer.config.proposal_samples)
         edges = self.renderer.intervals(proposals, scored.params, random)
         points = self.renderer.points(edges, scored.params, random)
-        first, added = field.estimate.read(points), field.correction.read(points)
-        seen, answer = (
-            self.renderer.composite(samples, edges, scored.params, random)
-            for samples in (field.corrected(first, added), field.estimate.shown(first.raw, first.seen))
-        )
+        with nullcontext() if self.config.estimate else torch.no_grad():
+            first = signal.estimate.read(points)
+        seen = self.renderer.composite(signal.field.correct(points, first), edges, scored.params, random)
         losses = self._of_rays(seen, scored)
         if self.config.estimate:
-            error = squared_error(2 * answer.colour - 1, scored.values).mean()
-            losses["estimate"] = self.config.estimate * error
+            samples = signal.estimate.shown(first.raw, first.seen)
+            answer = self.renderer.composite(samples, edges, scored.params, random)
+            losses["estimate"] = self.config.estimate * squared_error(2 * answer.colour - 1, scored.values).mean()
         return Look(2 * seen.colour - 1, losses)
 
     def estimate_error(

@@ -74,11 +74,22 @@ class Training(nn.Module):
         return Terms({"estimate": self.scoring.estimate_error(estimate, scored, random)})
 
 
-def trained_part(denoiser: SceneDenoiser, stage: str) -> nn.Module:
-    """What a stage moves: everything, or the estimate and the encoder of its context."""
-    if stage == "dfm":
-        return denoiser
-    return nn.ModuleDict({"context_encoder": denoiser.context_encoder, "estimate_field": denoiser.estimate_field})
+def trained_part(denoiser: SceneDenoiser, config: InverseGraphicsConfig, stage: str) -> nn.Module:
+    """What a stage moves: the estimate and the encoder of its context, or what has gradients of DFM's losses."""
+    estimate = {"context_encoder": denoiser.context_encoder, "estimate_field": denoiser.estimate_field}
+    correction = {"target_encoder": denoiser.target_encoder, "field": denoiser.field}
+    if stage == "pixelnerf":
+        return nn.ModuleDict(estimate)
+    alone = denoiser.config.estimate.corrected and not config.score.estimate
+    return nn.ModuleDict(correction) if alone else denoiser
+
+
+def stages(config: InverseGraphicsConfig) -> dict[str, int]:
+    """The stages that take turns in a training, each in every so manieth step."""
+    if config.stage == "pixelnerf":
+        return {"pixelnerf": 1}
+    estimate = config.dfm_every > 1 or not config.score.estimate  # else it learns by DFM's losses alone
+    return ({"pixelnerf": 1} if estimate else {}) | {"dfm": config.dfm_every}
 
 
 def split_scene(scene: Observations, config: ViewsConfig, random: ItemRandom) -> Split:
@@ -182,17 +193,16 @@ def _assemble(
 
 
 def _begin_from(denoiser: SceneDenoiser, directory: Path) -> None:
-    """The weights of another model; from one of stage pixelnerf the sampled field begins as the estimate's."""
+    """The weights of another model; from one of stage pixelnerf a sampled field by itself begins as the estimate's."""
     other = load(directory.expanduser())
     state = other.denoiser.state_dict()
     if other.stage == "pixelnerf":
-        own = denoiser.field.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith(("field.", "target_encoder."))}
-        for key, value in own.items():
+        for key, value in denoiser.field.state_dict().items():
             learnt = state.get(f"estimate_field.{key}", value)
             if key.startswith("out."):
-                learnt = value if denoiser.config.estimate.corrected else learnt[: len(value)]
-            state[f"field.{key}"] = learnt
+                learnt = learnt[: len(value)]
+            state[f"field.{key}"] = value if denoiser.config.estimate.corrected else learnt
         kept = denoiser.target_encoder.state_dict()
         state |= {f"target_encoder.{key}": value for key, value in kept.items()}
     own = denoiser.state_dict()

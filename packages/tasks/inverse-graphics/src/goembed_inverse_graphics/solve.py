@@ -156,7 +156,7 @@ class CachedDenoiser:
         self.view: SceneView | KnownView = model.forward_model
         whole = model.forward_model.renderer.config.chunk_points is None
         if model.denoiser.config.estimate.corrected and guided == 1 and whole:
-            known = known_rays(model.forward_model, model.denoiser, prepared, target)
+            known = known_rays(model.forward_model, prepared.estimate, target)
             self.view = KnownView(model.forward_model, select_items(known, contexts))
 
     def __call__(self, context: Observations, noisy_target: Observations, timestep: Tensor) -> RadianceField:

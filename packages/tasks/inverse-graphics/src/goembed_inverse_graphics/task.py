@@ -24,7 +24,7 @@ from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.config import InverseGraphicsConfig, SampleConfig
 from goembed_inverse_graphics.data import require_dataset
 from goembed_inverse_graphics.evaluation import Evaluation, Networks, evaluate, test_scenes
-from goembed_inverse_graphics.model import Training, split_scene, trained_part
+from goembed_inverse_graphics.model import Training, split_scene, stages, trained_part
 from goembed_inverse_graphics.pictures import compose
 from goembed_inverse_graphics.sampling import sample
 from goembed_inverse_graphics.solve import Solver
@@ -48,13 +48,11 @@ class InverseGraphics:
     def train(self, run: Run) -> None:
         """Train the denoiser, or in stage pixelnerf its estimate; the run's model directory appears at the end."""
         config, model = self.config, self.model
-        every = {"pixelnerf": 1} if config.stage == "pixelnerf" else {"dfm": config.dfm_every}
-        if config.dfm_every > 1:
-            every = {"pixelnerf": 1} | every
+        every = stages(config)
         losses = {"dfm": self.training.dfm_losses, "pixelnerf": self.training.pixelnerf_losses}
         plan = Plan(
             modules={"denoiser": model.denoiser},
-            players={stage: Player(trained_part(model.denoiser, stage), config.optimizer) for stage in every},
+            players={stage: Player(trained_part(model.denoiser, config, stage), config.optimizer) for stage in every},
             phases=[Phase(stage, stage, losses[stage], count) for stage, count in every.items()],
             data=lambda positions: self._scenes(positions, trainer.device),
             averaged=("denoiser",),
