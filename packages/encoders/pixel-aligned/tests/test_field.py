@@ -27,7 +27,7 @@ def points(batch: int = 2, n: int = 40) -> torch.Tensor:
     return 2 * torch.rand(batch, n, 3, generator=torch.Generator().manual_seed(3)) - 1
 
 
-def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.Tensor):
+def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.Tensor, other=None):
     """The official order: sample all features, then every layer at every point, scale and shift on hidden values."""
     config = network.config
     sight = look_up(seen.camera, seen.image_size, x)
@@ -55,8 +55,10 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
         h = h + torch.cat([distance[..., None], angles.sin(), angles.cos()], -1) @ network.behind[k]
     time = network.time_embedding(times.flatten()).unflatten(0, (batch, views))
     late = time[:, -1:]
-    if config.image_code:
-        code = network.image_code(seen.maps.flatten(3).mean(-1))
+    if config.code_cells:
+        side = seen.maps.shape[-1] // config.code_cells
+        cells = seen.maps.unflatten(-1, (-1, side)).unflatten(-3, (-1, side)).mean((-1, -3))
+        code = network.image_code(cells.flatten(2))
         time, late = time + code, late + code.mean(1, keepdim=True)
         for b in range(batch):
             for v in range(views):
@@ -70,6 +72,8 @@ def slowly(network: FieldNetwork, seen: Features, times: torch.Tensor, x: torch.
                 gate = F.relu(h) @ network.gate + network.gate_bias(time)[:, :, None]
                 valid = valid * gate.exp()
             h = (h * valid).sum(1) / valid.sum(1).clamp(min=1e-12)
+            if other is not None:
+                h = h + F.relu(other) @ network.beside
         early = number < config.view_blocks
         scale, shift = block.modulation(time if early else late).chunk(2, -1)
         scale, shift = (s[:, :, None] if early else s for s in (scale, shift))
@@ -91,8 +95,9 @@ def turned_about_z(pose: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 CASES = {
-    "pixelNeRF": {"image_code": False},
-    "image code": {},
+    "pixelNeRF": {"code_cells": 0},
+    "image code": {"code_cells": 1},
+    "code of cells": {"code_cells": 4},
     "surfaces": {"surfaces": 3, "surface_frequency": 2.0},
     "upright": {"surfaces": 1, "frame": "upright"},
     "weighted": {"pooling": "weighted"},
@@ -115,24 +120,53 @@ def test_the_field_is_the_network_written_out(denoiser, with_noise, changed):
         assert density.std() > 0.01 * density.mean() and found.features.shape == (2, 40, 3)
 
 
+def test_a_correction_reads_the_last_layer_of_the_estimate(denoiser, with_noise):
+    """Beside the mean over its own views; the layers behind see both."""
+    config = FieldConfig(width=12, frequencies=2, time_size=8, blocks=2)
+    network = with_noise(FieldNetwork(config, 6, corrects=True), 1)
+    seen, times = features(denoiser, 2), torch.full((2, 2), 300.0)
+    other = torch.randn(2, 40, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        field = network(seen, times)
+        found, without = field.read(points(), other), field.read(points())
+        density, colour, _ = slowly(network, seen, times, points(), other)
+    ours = field.shown(found.raw, found.seen)
+    torch.testing.assert_close(ours.density, density)
+    torch.testing.assert_close(ours.colour, colour)
+    assert (found.raw - without.raw).abs().max() > 0.1
+
+
 def test_a_correction_is_added_before_density_and_colour(denoiser, with_noise):
-    """To what the context's views see; elsewhere it starts from empty space, and where no view sees nothing is."""
+    """To what the estimate's views see; elsewhere it starts from empty space, and where no view sees nothing is."""
     config = FieldConfig(width=12, frequencies=2, time_size=8, density_bias=-3.0)
     estimate = with_noise(FieldNetwork(config, 6, 2), 0)
     correction = with_noise(FieldNetwork(config, 6, corrects=True), 1)
     x = points(n=300) * 3
+    views = narrow(denoiser, 2)
     with torch.no_grad():
-        one, both = estimate(narrow(denoiser, 1), torch.zeros(2, 1)), correction(narrow(denoiser, 2), torch.zeros(2, 2))
-        (first, known), (added, seen) = one.read(x), both.read(x)
-        found = CorrectedField(one, both)(x)
-    assert (seen & ~known).sum() > 9 and (~seen).sum() > 9 and known.sum() > 9
+        one = estimate(select_views(views, slice(0, 1)), torch.zeros(2, 1))
+        other = correction(select_views(views, slice(1, 2)), torch.zeros(2, 1))
+        first, found = one.read(x), CorrectedField(one, other)(x)
+        added = other.read(x, first.hidden)
+    known, seen = first.seen, added.seen
+    assert min((seen & ~known).sum(), (known & ~seen).sum(), (~seen & ~known).sum()) > 9
     empty = torch.tensor([-3.0, 0.0, 0.0, 0.0])
-    raw = torch.empty_like(added)
+    raw = torch.empty_like(added.raw)
     for b, n in torch.cartesian_prod(torch.arange(2), torch.arange(x.shape[1])).tolist():
-        raw[b, n] = (first[b, n, :4] if known[b, n] else empty) + added[b, n]
-    torch.testing.assert_close(found.density, config.density_scale * F.softplus(raw[..., 0]) * seen)
+        raw[b, n] = (first.raw[b, n, :4] if known[b, n] else empty) + added.raw[b, n]
+    torch.testing.assert_close(found.density, config.density_scale * F.softplus(raw[..., 0]) * (seen | known))
     torch.testing.assert_close(found.colour, raw[..., 1:].sigmoid())
-    assert found.features is None and added.std() > 0.1
+    assert found.features is None and added.raw.std() > 0.1
+
+
+def test_no_gradient_passes_from_a_corrected_field_into_the_estimate(denoiser, with_noise):
+    config = FieldConfig(width=12, frequencies=2, time_size=8)
+    estimate, correction = (with_noise(FieldNetwork(config, 6, corrects=c), int(c)) for c in (False, True))
+    views = narrow(denoiser, 2)
+    found = CorrectedField(estimate(views, torch.zeros(2, 2)), correction(views, torch.zeros(2, 2)))(points())
+    (found.density.sum() + found.colour.sum()).backward()
+    assert all(p.grad is None for p in estimate.parameters())
+    assert correction.beside.grad.any() and correction.out.weight.grad.any()
 
 
 def narrow(denoiser, views: int) -> Features:
@@ -154,7 +188,7 @@ def test_the_order_of_views_of_one_timestep_does_not_matter_and_views_count(deno
 
 def test_what_no_view_sees_is_empty_and_unseen_views_do_not_count(settings, with_noise):
     """A view turned away from all points changes nothing; where only such views are, there is nothing."""
-    field = {"width": 12, "frequencies": 2, "time_size": 8, "image_code": False}
+    field = {"width": 12, "frequencies": 2, "time_size": 8, "code_cells": 0}
     denoiser = with_noise(SceneDenoiser(settings(field=field)))
     seen = features(denoiser, 2)
     pose = seen.camera.camera_to_world.clone()

@@ -64,6 +64,25 @@ def test_features_and_directions_are_those_of_the_samples():
     torch.testing.assert_close(found.depth, found.distances[..., 0])
 
 
+@pytest.mark.parametrize("drawn", [False, True])
+def test_rendering_in_three_steps_is_rendering(drawn):
+    """Intervals, points, compositing: the same, with a background of one's own and its gradient."""
+    model, signal, params = build(view_dependent=False)
+    random = ItemRandom(0, range(2)) if drawn else None
+    behind = torch.rand(2, 3)
+    whole = model.render(signal, params, random, background=behind)
+    edges = model.intervals(signal.proposals, params, random)
+    found = model.composite(signal.field(model.points(edges, params, random)), edges, params, random, background=behind)
+    for name, leaf in named_leaves(found, "").items():
+        torch.testing.assert_close(leaf, getattr(whole, name), msg=name)
+    assert not edges.requires_grad and found.proposals == ()
+    with pytest.raises(UserError, match=r"0 proposals, but proposal_samples=\(8,\)"):
+        model.intervals((), params)
+    for wrong in (edges[..., :-1], edges[:, :1], edges[0]):
+        with pytest.raises(UserError, match=r"edges of shape .* for 2 signals with 24 rays each and 12 samples a ray"):
+            model.points(wrong, params)
+
+
 def test_a_field_that_needs_no_directions_gets_none():
     told = []
 

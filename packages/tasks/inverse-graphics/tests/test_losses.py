@@ -9,8 +9,9 @@ from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.trees import select_views
 from goembed_inverse_graphics.evaluation import spread_items
-from goembed_inverse_graphics.losses import meets_box, random_rays, smoothness, thinned
+from goembed_inverse_graphics.losses import random_rays, smoothness, thinned
 from goembed_inverse_graphics.model import split_scene
+from goembed_inverse_graphics.view import meets_box
 from goembed_multiview_datasets.boxes import BoxDataset
 from goembed_multiview_datasets.config import BoxesConfig
 from goembed_nerf_renderer.config import RendererConfig

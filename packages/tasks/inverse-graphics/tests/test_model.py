@@ -11,10 +11,13 @@ from goembed_core.errors import UserError
 from goembed_core.optimizers import Player, make_optimizers
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.trees import select_views, tree_map
+from goembed_core.trees import select_items, select_views, tree_map
 from goembed_inverse_graphics import model as models
-from goembed_inverse_graphics.model import Training, split_scene, trained_part
-from goembed_inverse_graphics.solve import Solver, all_scenes
+from goembed_inverse_graphics.model import Training, split_scene, stages, trained_part
+from goembed_inverse_graphics.solve import CachedDenoiser, Solver, all_scenes
+from goembed_inverse_graphics.view import KnownView
+from goembed_nerf_renderer.fields import ProposedField
+from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_pixel_aligned.denoiser import guide
 
 SAMPLER = SamplerConfig(num_steps=3)
@@ -61,13 +64,38 @@ def test_the_number_of_views_given_is_drawn_for_each_batch(settings):
         settings("views.context=2", "views.most_context=1")
 
 
-def test_every_parameter_has_a_gradient_from_the_losses(config, model, split):
-    terms = Training(config, model).dfm_losses(split, ItemRandom(0, range(3)))
-    assert terms.losses.keys() == {"target", "novel", "estimate"}
-    sum(terms.losses.values()).backward()
-    parameters = dict(model.denoiser.named_parameters())
-    wrong = [n for n, p in parameters.items() if p.grad is None or not p.grad.isfinite().all() or not p.grad.any()]
-    assert len(parameters) > 50 and wrong == []
+@pytest.mark.parametrize(
+    ("changed", "taking_turns"),
+    [
+        ((), ["pixelnerf", "dfm"]),
+        (("score.estimate=1", "dfm_every=1"), ["dfm"]),
+        (("denoiser.estimate.corrected=false",), ["pixelnerf", "dfm"]),
+        (("denoiser.estimate.corrected=false", "score.estimate=1", "dfm_every=1"), ["dfm"]),
+        (("dfm_every=1",), ["pixelnerf", "dfm"]),
+        (("score.estimate=1",), ["pixelnerf", "dfm"]),
+    ],
+)
+def test_every_parameter_has_a_gradient_from_the_losses(settings, split, changed, taking_turns):
+    """All that a stage moves, and together all that there is; what a stage does not move has none that count."""
+    config = settings(*changed)
+    model = models.build(config)
+    moved(model.denoiser)
+    training = Training(config, model)
+    losses = {"pixelnerf": training.pixelnerf_losses, "dfm": training.dfm_losses}
+    assert list(stages(config)) == taking_turns
+    everything = {id(p): n for n, p in model.denoiser.named_parameters()}
+    reached = set()
+    for stage in taking_turns:
+        model.denoiser.zero_grad()
+        part = trained_part(model.denoiser, config, stage)
+        sum(losses[stage](split, ItemRandom(0, range(3))).losses.values()).backward()
+        found = {id(p) for p in model.denoiser.parameters() if p.grad is not None and p.grad.any()}
+        assert all(p.grad.isfinite().all() for p in part.parameters() if p.grad is not None)
+        own = {id(p) for p in part.parameters()}
+        if stage == "pixelnerf" or len(taking_turns) == 1 or config.denoiser.settings.estimate.corrected:
+            assert [everything[p] for p in found ^ own] == []
+        reached |= found
+    assert len(everything) > 50 and reached == everything.keys()
 
 
 def test_stage_pixelnerf_moves_the_estimate_and_its_encoder_alone(settings, split):
@@ -76,14 +104,14 @@ def test_stage_pixelnerf_moves_the_estimate_and_its_encoder_alone(settings, spli
     moved(model.denoiser)
     terms = Training(config, model).pixelnerf_losses(split, ItemRandom(0, range(3)))
     sum(terms.losses.values()).backward()
-    own = {id(p) for p in trained_part(model.denoiser, "pixelnerf").parameters()}
+    own = {id(p) for p in trained_part(model.denoiser, config, "pixelnerf").parameters()}
     for name, parameter in model.denoiser.named_parameters():
         expected = name.startswith(("context_encoder.", "estimate_field."))
         assert (parameter.grad is not None) is expected and (id(parameter) in own) is expected, name
 
 
 def test_patches_have_distortion_and_smoothness(settings, model, split):
-    config = settings("score.patch_px=6", "score.distortion=0.1", "score.smoothness=0.1")
+    config = settings("score.patch_px=6", "score.distortion=0.1", "score.smoothness=0.1", "score.estimate=1")
     losses = Training(config, model).dfm_losses(split, ItemRandom(0, range(3))).losses
     assert losses.keys() == {"target", "novel", "estimate", "distortion", "smoothness"}
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
@@ -91,15 +119,24 @@ def test_patches_have_distortion_and_smoothness(settings, model, split):
         settings("score.lpips=0.1")
 
 
-def test_a_short_training_finds_colours(settings):
-    """40 steps on 8 scenes leave 0.31, 0.43 and 0.42 of the errors of target, novel view and estimate.
+@pytest.mark.parametrize(
+    ("moved_parts", "left"),
+    [
+        (("context_encoder", "estimate_field", "target_encoder", "field"), (0.24, 0.31, 0.28)),
+        (("target_encoder", "field"), (0.23, 0.28, 1.0)),
+    ],
+)
+def test_a_short_training_finds_colours(settings, moved_parts, left):
+    """40 steps on 8 scenes leave 0.22, 0.29 and 0.25 of the errors of target, novel view and estimate.
 
-    With the scene's field network as it was they leave 0.44 and 0.57 of the first two, with the estimate's 0.56 of the
-    last.
+    The correction alone leaves 0.21 and 0.25 of the first two; with both fields as they were 0.94 and 1.0 are left,
+    with the estimate's 0.31 of the last.
     """
-    config = settings("optimizer.muon_lr=null", "optimizer.lr=5e-3")
+    config = settings("optimizer.muon_lr=null", "optimizer.lr=5e-3", "score.estimate=1")
     torch.manual_seed(0)
     model = models.build(config)
+    for name, part in model.denoiser.named_children():
+        part.requires_grad_(name in moved_parts)
     training = Training(config, model)
     (adam,) = make_optimizers("denoiser", Player(model.denoiser, config.optimizer))
     scenes = config.dataset.build().observations(torch.arange(8))
@@ -112,13 +149,18 @@ def test_a_short_training_finds_colours(settings):
         adam.step()
         history.append([terms.losses[k].item() for k in ("target", "novel", "estimate")])
     first, last = torch.tensor(history[:3]).mean(0), torch.tensor(history[-5:]).mean(0)
-    assert (last < torch.tensor([0.38, 0.5, 0.49]) * first).all(), (last / first).tolist()
+    assert (last < torch.tensor(left) * first).all(), (last / first).tolist()
 
 
-@pytest.mark.parametrize("part", ["context_encoder", "target_encoder", "estimate_field", "field"])
-def test_the_gradient_is_the_slope_of_the_loss(settings, part):
+@pytest.mark.parametrize(
+    ("corrected", "part"),
+    [(False, "context_encoder"), (False, "target_encoder"), (False, "estimate_field"), (False, "field"),
+     (True, "target_encoder"), (True, "field")],
+)  # fmt: skip
+def test_the_gradient_is_the_slope_of_the_loss(settings, corrected, part):
     """In float64, along a random direction of each part's weights; samples of rays lie where no weight moves them."""
     config = settings(
+        f"denoiser.estimate.corrected={str(corrected).lower()}",
         "forward_model.proposal_samples=[]", "denoiser.estimate.detach=false", "score.distortion=0.1", "score.rays=8",
         "score.estimate=0",
     )  # fmt: skip
@@ -244,17 +286,15 @@ def test_a_pixelnerf_begins_a_scene_model(settings, tmp_path):
 
 
 def test_a_pixelnerf_begins_a_corrected_scene_model(settings, tmp_path):
-    """The correction has its layers, and what it adds is 0: the scene is the estimate."""
-    changed = ("denoiser.estimate.corrected=true", "denoiser.field.pooling=weighted")
+    """What the correction adds is 0: the scene is the estimate."""
+    changed = ("denoiser.estimate.corrected=true",)
     first = settings("stage=pixelnerf", *changed)
     trained = models.build(first)
     moved(trained.denoiser)
     models.save(tmp_path / "model", first, trained.denoiser, 7)
     begun = models.build(settings(f"init={tmp_path / 'model'}", *changed)).denoiser
-    own, source = begun.field.state_dict(), trained.denoiser.estimate_field.state_dict()
-    assert not own["out.weight"].any() and not own["out.bias"].any() and not own["gate"].any()
-    same = [key for key in own if not key.startswith(("out.", "gate"))]
-    assert len(same) > 9 and all(torch.equal(own[key], source[key]) for key in same)
+    own = begun.field.state_dict()
+    assert not own["out.weight"].any() and not own["out.bias"].any() and own["beside"].any()
     context, target = around(first, 1)
     with torch.no_grad():
         scene = begun(context, target, torch.tensor([500]))
@@ -288,3 +328,73 @@ def test_the_estimate_is_seen_as_the_scene_is(config):
     for key in ("near", "far", "box", "background"):
         assert getattr(ours, key) == getattr(its, key)
     assert its.box is not None and its.background == "white" and ours.samples == 6
+
+
+@pytest.mark.parametrize("context", [1, 2])
+def test_known_rays_show_what_the_renderer_shows(settings, context):
+    """The estimate of a corrected scene is read once along the target's rays: the same images, any `t`."""
+    box = '{"low": [-0.6, -0.6, -0.4], "high": [0.6, 0.6, 0.4]}'
+    config = settings(
+        "denoiser.estimate.corrected=true", f"forward_model.box={box}", "forward_model.min_transmittance=0.5"
+    )
+    model = models.build(config)
+    moved(model.denoiser).eval()
+    scenes = config.dataset.build().observations(torch.arange(2))
+    given, target = select_views(scenes, slice(0, context)), select_views(scenes, slice(2, 3))
+    contexts = torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        denoiser = CachedDenoiser(model, model.denoiser.encode(given), target.params, contexts)
+        assert isinstance(denoiser.view, KnownView)
+        known = denoiser.view.known
+        assert known.rays.chosen is not None and len(known.points) == 3
+        exact = models.SceneView(VolumeRenderer(config.forward_model.settings.model_copy(
+            update={"min_transmittance": 0.0}
+        )))  # fmt: skip
+        params = select_items(target.params, contexts)
+        seen = []
+        for t in (0, 700):
+            noisy = Observations(torch.randn(3, 1, 3, 12, 12, generator=torch.Generator().manual_seed(t)), params)
+            scene = denoiser(given, noisy, torch.full((3,), t))
+            seen.append(denoiser.view(scene, params))
+            torch.testing.assert_close(seen[-1], exact(scene, params))
+            estimate = exact(scene.estimate, params)
+            assert (seen[-1] - estimate).abs().max() > 1e-2  # the correction is there
+    assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+
+def test_a_corrected_scene_and_its_estimate_are_looked_at_together(settings):
+    """Both where the estimate says, each as it is rendered alone."""
+    config = settings("denoiser.estimate.corrected=true", "score.estimate=1")
+    model = models.build(config)
+    moved(model.denoiser)
+    training = Training(config, model)
+    split = split_scene(config.dataset.build().observations(torch.arange(2)), config.views, ItemRandom(0, range(2)))
+    scene = model.denoiser(split.context, split.target, torch.tensor([100, 600]))
+    scored = training.scoring.choose(split.target, ItemRandom(0, range(2)))
+    look = training.scoring.look(scene, scored, ItemRandom(0, range(2)))
+    renderer, random = model.forward_model.renderer, ItemRandom(0, range(2)).stream("rays")
+    for field, found in ((scene.field, look.values), (scene.estimate, None)):
+        seen = 2 * renderer(ProposedField(field, (scene.estimate,)), scored.params) - 1
+        drawn = 2 * renderer.render(ProposedField(field, (scene.estimate,)), scored.params, random).colour - 1
+        assert (drawn - seen).abs().max() > 1e-3  # the places of samples are random
+        if found is not None:
+            torch.testing.assert_close(found, drawn)
+        else:
+            torch.testing.assert_close(look.losses["estimate"], (drawn - scored.values).square().mean())
+
+
+def test_what_cannot_be_known_is_rendered(settings):
+    """Fields by themselves, guided ones, and rays in chunks."""
+    corrected, plain = "denoiser.estimate.corrected=true", "denoiser.estimate.corrected=false"
+    for changed, scale, known in (
+        ((corrected,), 1.0, True), ((plain,), 1.0, False), ((corrected,), 2.0, False),
+        ((corrected, "forward_model.chunk_points=64"), 1.0, False),
+    ):  # fmt: skip
+        config = settings(*changed)
+        solver = Solver(models.build(config), 0, 8)
+        scenes = config.dataset.build().observations(torch.arange(2))
+        given, target = select_views(scenes, slice(0, 1)), select_views(scenes, slice(2, 3))
+        with torch.no_grad():
+            features = solver.encode(given, scale)
+            denoiser = CachedDenoiser(solver.model, features, target.params, torch.arange(2))
+        assert isinstance(denoiser.view, KnownView) is known

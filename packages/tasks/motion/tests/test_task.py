@@ -26,6 +26,14 @@ def run(tmp_path_factory, small):
     return directory
 
 
+def test_missing_weights_of_a_figure_are_told_of_before_training(tmp_path, small, monkeypatch, capsys):
+    monkeypatch.setenv("GOEMBED_LPIPS_WEIGHTS", str(tmp_path / "none.safetensors"))
+    directory = tmp_path / "run"
+    told = ["train", "task=motion", f"run.dir={directory}", *small, *TINY, "evaluate.lpips=true"]
+    assert cli.main(told) == 2 and "none.safetensors" in capsys.readouterr().err
+    assert not (directory / "checkpoints").exists() and not (directory / "metrics.jsonl").exists()
+
+
 def test_a_run_ends_with_figures_and_a_report(run):
     results = json.loads((run / "metrics.json").read_text())
     named = {

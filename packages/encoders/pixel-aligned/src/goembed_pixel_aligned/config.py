@@ -68,10 +68,11 @@ class FieldConfig(Config):
     surface_spread: PositiveFloat = Field(
         default=0.6, description="at first the surfaces are so far before and behind the middle, evenly"
     )
-    image_code: bool = Field(
-        default=True,
-        description="the mean of a view's features acts on the weights of its layers as the timestep does, and on the "
-        "first one's; pixelNeRF has features of pixels alone",
+    code_cells: NonNegativeInt = Field(
+        default=8,
+        description="an image's code acts on the weights of its layers as the timestep does, and on the first one's: "
+        "linear in the means of its features over so many cells a side, each with weights of its own; pixelNeRF has "
+        "features of pixels alone: 0",
     )
 
 

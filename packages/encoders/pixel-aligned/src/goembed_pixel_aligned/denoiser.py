@@ -64,8 +64,8 @@ class SceneDenoiser(nn.Module):
     """Features of context and noisy target to one field; the target is seen beside an estimate from the context alone.
 
     Views are encoded one by one, so that the target's encoder knows of the context only what the estimate shows from
-    where the target is.  Both fields have networks of their own; with `estimate.corrected` the second one's numbers are
-    added to the first one's.
+    where the target is.  Both fields have networks of their own; with `estimate.corrected` the second one reads the
+    target and the first one's last layer, and its numbers are added to the first one's.
     """
 
     conformance = DenoiserTraits(uses_params=True)
@@ -126,13 +126,12 @@ class SceneDenoiser(nn.Module):
                 f"{prepared.shown.shape[0]} signals and {prepared.shown.shape[1]} views: one of each for the other"
             )
         beside = noisy_target._replace(values=torch.cat([noisy_target.values, prepared.shown], 2))
-        features = concatenate([prepared.context, self.target_encoder(beside, timestep)], 1)
-        num_context = prepared.context.maps.shape[1]
-        times = torch.cat([timestep.new_zeros(batch, num_context), timestep[:, None].expand(-1, views)], 1)
-        field = self.field(features, times)
+        target, times = self.target_encoder(beside, timestep), timestep[:, None].expand(-1, views)
         if self.config.estimate.corrected:
-            return Scene(CorrectedField(prepared.estimate, field), prepared.estimate)
-        return Scene(field, prepared.estimate)
+            return Scene(CorrectedField(prepared.estimate, self.field(target, times)), prepared.estimate)
+        num_context = prepared.context.maps.shape[1]
+        times = torch.cat([timestep.new_zeros(batch, num_context), times], 1)
+        return Scene(self.field(concatenate([prepared.context, target], 1), times), prepared.estimate)
 
     def example(
         self, batch_size: int, generator: torch.Generator

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from goembed_core.errors import UserError
 from goembed_core.precision import at_least_float32, without_autocast
+from goembed_core.trees import tree_map
 from goembed_nerf_renderer.cameras import Camera
 from goembed_nerf_renderer.fields import FieldSamples, RadianceField
 from jaxtyping import Bool, Float
@@ -45,6 +46,7 @@ class Reading(NamedTuple):
 
     raw: Float[Tensor, "batch n out"]  # in float32 or better, before they become density and colour
     seen: Bool[Tensor, "batch n"]  # by any view
+    hidden: Float[Tensor, "batch n c"]  # of the last layer
 
 
 class PixelAlignedField(NamedTuple):
@@ -61,6 +63,7 @@ class PixelAlignedField(NamedTuple):
     view_blocks: tuple[Block, ...]
     gate: Float[Tensor, "batch views c gates"]  # gates = 0: all views that see a point count alike
     gate_bias: Float[Tensor, "batch views 1 gates"]
+    beside: Float[Tensor, "batch other c"]  # reads another field's last layer; other = 0: there is none
     blocks: tuple[Block, ...]
     out: Float[Tensor, "batch c out"]
     out_bias: Float[Tensor, "batch 1 out"]
@@ -78,8 +81,8 @@ class PixelAlignedField(NamedTuple):
         density = self.units.density_scale[:, None] * F.softplus(raw[..., 0]) * seen
         return FieldSamples(density, raw[..., 1:4].sigmoid(), raw[..., 4:] if raw.shape[-1] > 4 else None)
 
-    def read(self, points: Float[Tensor, "batch n 3"]) -> Reading:
-        """The network at some points."""
+    def read(self, points: Float[Tensor, "batch n 3"], other: Float[Tensor, "batch n other"] | None = None) -> Reading:
+        """The network at some points, with another field's last layer there if it reads one."""
         maps, camera, image_size = self.features
         if points.dim() != 3 or len(points) != len(maps):
             raise UserError(
@@ -101,9 +104,11 @@ class PixelAlignedField(NamedTuple):
             logits = torch.baddbmm(self.gate_bias.flatten(0, 1), F.relu(h), self.gate.flatten(0, 1))
             weights = view_weights(logits[..., 0].unflatten(0, maps.shape[:2]), sight.valid).to(h.dtype)
         h = mean_over_views(h.unflatten(0, maps.shape[:2]), weights)
+        if other is not None:
+            h = torch.baddbmm(h, F.relu(other), self.beside)
         for block in self.blocks:
             h = block(h)
-        return Reading(at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out)), sight.valid.any(1))
+        return Reading(at_least_float32(torch.baddbmm(self.out_bias, F.relu(h), self.out)), sight.valid.any(1), h)
 
     def _encode(self, points: Float[Tensor, "batch n 3"]) -> Float[Tensor, "m n encoded"]:
         """Positions in each view's frame."""
@@ -128,20 +133,27 @@ class PixelAlignedField(NamedTuple):
 class CorrectedField(NamedTuple):
     """An estimate, and what is added to its numbers before they become density and colour.
 
-    Where the correction is 0 this is the estimate without its features; what only further views see begins empty.
+    The correction reads further views, and what the estimate knows of a point: its last layer.  No gradient passes into
+    the estimate, which learns by a loss of its own.  Where the correction is 0 this is the estimate without its
+    features; what only further views see begins empty.
     """
 
     estimate: PixelAlignedField
-    correction: PixelAlignedField  # of the estimate's views and further ones
+    correction: PixelAlignedField  # of views that the estimate has not
 
     def __call__(
         self, points: Float[Tensor, "batch n 3"], directions: Float[Tensor, "batch n 3"] | None = None
     ) -> FieldSamples:
         """Density and colour."""
-        first, added = self.estimate.read(points), self.correction.read(points)
+        return self.correct(points, self.estimate.read(points))
+
+    def correct(self, points: Float[Tensor, "batch n 3"], first: Reading) -> FieldSamples:
+        """Density and colour where the estimate has been read."""
+        first = tree_map(Tensor.detach, first)
+        added = self.correction.read(points, first.hidden)
         empty = F.pad(self.estimate.units.density_bias.to(first.raw)[:, None, None], (0, 3))
         raw = torch.where(first.seen[..., None], first.raw[..., :4], empty) + added.raw
-        return self.estimate.shown(raw, added.seen)
+        return self.estimate.shown(raw, first.seen | added.seen)
 
 
 def camera_frame(camera: Camera, middle: float) -> Float[Tensor, "*views 3 4"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from goembed_core.precision import at_least_float32
 from goembed_dit.embeddings import TimeEmbedding
 from jaxtyping import Float, Num
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ class FieldNetwork(nn.Module):
     Features are projected to the width of the network once a pixel, not once a point.  Before the mean over the views
     each has its own timestep, behind it that of the last view, which is the noisy target.
 
-    With `image_code` a view's mean feature takes part in that, and adds to the weights that read positions.  So what is
-    true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it slowly.
+    With `code_cells` a code of the whole image takes part in that, and adds to the weights that read positions.  So
+    what is true of a whole image, as where a thing ends behind what is seen, multiplies places; layers of sums find it
+    slowly.  The code has weights for every cell of the image: a mean over the image loses where something lies.
 
     With `surfaces` the features of a pixel tell depths as well, and points are placed behind each: a step of density is
     then the same function wherever it is, and not one that the layers make anew for every depth.
@@ -31,7 +33,8 @@ class FieldNetwork(nn.Module):
     **Arguments:**
     - `feature_channels`: of the maps.
     - `extra`: features that the field has beside its colour.
-    - `corrects`: its numbers are added to those of another field; training begins at 0.
+    - `corrects`: its numbers are added to those of another field of the same width, whose last layer it reads beside
+      the mean over its views; training begins at 0.
     """
 
     def __init__(self, config: FieldConfig, feature_channels: int, extra: int = 0, corrects: bool = False):
@@ -53,14 +56,16 @@ class FieldNetwork(nn.Module):
         self.gate_bias = nn.Linear(config.time_size, gates, bias=False) if gates else None  # a softmax follows
         if self.gate_bias is not None:
             nn.init.zeros_(self.gate_bias.weight)
+        self.beside = nn.Parameter(torch.randn(width, width) * width**-0.5) if corrects else None
         self.out = nn.Linear(width, 4 + extra)
         nn.init.normal_(self.out.weight, std=0.0 if corrects else 0.5 * width**-0.5)
         nn.init.zeros_(self.out.bias)
         with torch.no_grad():
             self.out.bias[0] = 0.0 if corrects else config.density_bias
         self.time_embedding = TimeEmbedding(FREQUENCY_DIM, config.time_size)
-        self.image_code = nn.Linear(feature_channels, config.time_size) if config.image_code else None
-        self.place_code = nn.Linear(config.time_size, encoded * width) if config.image_code else None
+        cells = config.code_cells
+        self.image_code = nn.Linear(feature_channels * cells**2, config.time_size) if cells else None
+        self.place_code = nn.Linear(config.time_size, encoded * width) if cells else None
         if self.place_code is not None:
             nn.init.zeros_(self.place_code.weight)
             nn.init.zeros_(self.place_code.bias)
@@ -73,7 +78,7 @@ class FieldNetwork(nn.Module):
         each, all_views = time, time[:, -1:]
         position = self.position.expand(batch, views, *self.position.shape)
         if self.image_code is not None:
-            code = self.image_code(features.maps.mean((-1, -2)))
+            code = self._code(features.maps)
             each, all_views = time + code, all_views + code.mean(1, keepdim=True)
             position = position + self.place_code(F.silu(each)).unflatten(-1, self.position.shape)
         each, all_views = F.silu(each), F.silu(all_views)
@@ -92,6 +97,7 @@ class FieldNetwork(nn.Module):
         gate, gate_bias = self.position.new_zeros(self.config.width, 0), each.new_zeros(batch, views, 0)
         if self.gate is not None:
             gate, gate_bias = self.gate, self.gate_bias(each)
+        beside = self.position.new_zeros(0, self.config.width) if self.beside is None else self.beside
         camera = features.camera
         upright = self.config.frame == "upright"
         frame = upright_frame(camera) if upright else camera_frame(camera, self.config.middle)
@@ -105,11 +111,17 @@ class FieldNetwork(nn.Module):
             view_blocks=blocks[:early],
             gate=gate.expand(batch, views, *gate.shape),
             gate_bias=gate_bias[:, :, None],
+            beside=of_each(beside),
             blocks=blocks[early:],
             out=of_each(self.out.weight.mT),
             out_bias=of_each(self.out.bias[None]),
             units=units,
         )
+
+    def _code(self, maps: Float[Tensor, "batch views c height width"]) -> Float[Tensor, "batch views time"]:
+        """What a whole image says, linear in the means over its cells."""
+        cells = F.adaptive_avg_pool2d(at_least_float32(maps).flatten(0, 1), self.config.code_cells)
+        return self.image_code(cells.flatten(1)).unflatten(0, maps.shape[:2])
 
 
 class ModulatedBlock(nn.Module):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import NamedTuple
 
 import torch
 from goembed_core.errors import UserError
@@ -19,9 +18,20 @@ from torch.utils.checkpoint import checkpoint
 
 from goembed_nerf_renderer.cameras import PosedPixels, camera_rays, look_at, make_intrinsics, whole_image
 from goembed_nerf_renderer.cameras.geometry import Camera
-from goembed_nerf_renderer.compositing import accumulate, compositing_weights
 from goembed_nerf_renderer.config import RendererConfig
 from goembed_nerf_renderer.fields import FieldSamples, GaussianField, ProposedField, RadianceField
+from goembed_nerf_renderer.marching import (
+    Look,
+    Places,
+    Rays,
+    accumulated,
+    background_of_rays,
+    evaluate,
+    in_images,
+    on_background,
+    weighted,
+    with_normals,
+)
 from goembed_nerf_renderer.occupancy import OccupancyGrid, evaluate_sparsely
 from goembed_nerf_renderer.rendering import Level, Rendering
 from goembed_nerf_renderer.sampling import Segment, box_segment, even_edges, places, proposed_edges, to_distance
@@ -82,14 +92,10 @@ class VolumeRenderer(nn.Module):
         batch, views, shape = self._require(params, len(proposals), random)
         if occupancy is not None and torch.is_grad_enabled():
             raise UserError(f"an occupancy grid for {batch} fields with gradient: render with torch.no_grad()")
-        with without_autocast(params.pixels.device):
-            rays = self._rays(params, background)
+        rays = self._rays(params, random, background)
         counts = (*self.config.proposal_samples, self.config.samples)
-        if random is not None:
-            drawn = (random.stream(f"level {n}").rand(rays.near.shape[1], c) for n, c in enumerate(counts))
-            rays = rays._replace(offsets=tuple(offsets.to(rays.near) for offsets in drawn))
 
-        def march(part: _Rays) -> Rendering:
+        def march(part: Rays) -> Rendering:
             return self._march(field, proposals, part, occupancy, normals)
 
         number = rays.near.shape[1]
@@ -104,7 +110,53 @@ class VolumeRenderer(nn.Module):
             else:
                 rendered = [march(part) for part in parts]
             rendering = concatenate(rendered, 1)
-        return _in_images(rendering, views, shape)
+        return in_images(rendering, views, shape)
+
+    @torch.no_grad()
+    def intervals(
+        self, proposals: tuple[RadianceField, ...], params: PosedPixels, random: ItemRandom | None = None
+    ) -> Float[Tensor, "batch views *shape edges"]:
+        """The edges of the intervals that `render` would sample of a field with these proposals; without gradient.
+
+        With `points` and `composite` this is rendering in three steps, for who reads several fields at one set of
+        points, or one field in parts: `render(ProposedField(f, p), φ) = composite(f(points(e, φ)), e, φ)` with
+        `e = intervals(p, φ)`, of fields that are the same from all directions.  As many proposals as the settings have
+        numbers of samples for; one set of random numbers for all three.
+        """
+        _, views, shape = self._require(params, len(proposals), random)
+        if len(proposals) < len(self.config.proposal_samples):
+            raise UserError(
+                f"{len(proposals)} proposals, but proposal_samples={self.config.proposal_samples}: without a field "
+                f"each of these needs one"
+            )
+        edges, _ = self._propose(None, proposals, self._rays(params, random))
+        return edges.unflatten(1, (views, *shape))
+
+    def points(
+        self,
+        edges: Float[Tensor, "batch views *shape edges"],
+        params: PosedPixels,
+        random: ItemRandom | None = None,
+    ) -> Float[Tensor, "batch n 3"]:
+        """Where rays are sampled within some intervals, ray after ray; differentiable in the camera."""
+        rays = self._rays(params, random)
+        return self._within(self._along(edges, rays), rays, self._last).points.flatten(1, 2)
+
+    def composite(
+        self,
+        samples: FieldSamples,
+        edges: Float[Tensor, "batch views *shape edges"],
+        params: PosedPixels,
+        random: ItemRandom | None = None,
+        *,
+        background: Float[Tensor, "..."] | None = None,
+    ) -> Rendering:
+        """What is seen of what a field is at `points`."""
+        _, views, shape = self._require(params, 0, random)
+        rays = self._rays(params, random, background)
+        edges = self._along(edges, rays)
+        found = weighted(samples, self._within(edges, rays, self._last), None)
+        return in_images(accumulated(found, edges, rays.background, ()), views, shape)
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[GaussianField | ProposedField, PosedPixels]:
         """Fields of two blobs near the origin, with all proposals, seen by two small cameras around it."""
@@ -143,8 +195,33 @@ class VolumeRenderer(nn.Module):
             raise UserError(f"random numbers of {len(random)} items for {batch} signals: give one item per signal")
         return batch, views, pixels[2:-1]
 
-    def _rays(self, params: PosedPixels, background: Tensor | None) -> _Rays:
+    @property
+    def _last(self) -> int:
+        """The level at which the field itself is sampled."""
+        return len(self.config.proposal_samples)
+
+    def _along(self, edges: Tensor, rays: Rays) -> Float[Tensor, "batch rays edges"]:
+        """Given intervals, ray by ray."""
+        expected = (*rays.near.shape, self.config.samples + 1)
+        if edges.dim() < 4 or tuple(edges.flatten(1, -2).shape) != expected:
+            raise UserError(
+                f"edges of shape {tuple(edges.shape)} for {expected[0]} signals with {expected[1]} rays each and "
+                f"{self.config.samples} samples a ray: expected what intervals() gives for these pixels"
+            )
+        return edges.flatten(1, -2)
+
+    def _rays(self, params: PosedPixels, random: ItemRandom | None, background: Tensor | None = None) -> Rays:
         """All rays of a signal beside each other: `(B, rays, ...)`."""
+        with without_autocast(params.pixels.device):
+            rays = self._cast(params, background)
+        if random is not None:
+            counts = (*self.config.proposal_samples, self.config.samples)
+            drawn = (random.stream(f"level {n}").rand(rays.near.shape[1], c) for n, c in enumerate(counts))
+            rays = rays._replace(offsets=tuple(offsets.to(rays.near) for offsets in drawn))
+        return rays
+
+    def _cast(self, params: PosedPixels, background: Tensor | None) -> Rays:
+        """The rays without their random numbers."""
         origins, directions = (leaf.flatten(1, -2) for leaf in camera_rays(params.camera, params.pixels))
         near, far = (torch.full_like(origins[..., 0], end) for end in (self.config.near, self.config.far))
         segment = Segment(near, far)
@@ -152,18 +229,31 @@ class VolumeRenderer(nn.Module):
             low, high = origins.new_tensor(box.low), origins.new_tensor(box.high)  # in the rays' own precision
             with torch.no_grad():
                 segment = box_segment(origins, directions, low, high, segment)
-        behind = self.background if background is None else background
-        return _Rays(origins, directions, *segment, _behind(behind.to(origins), params.pixels, origins), None)
+        background = self.background if background is None else background
+        behind = background_of_rays(background.to(origins), params.pixels, origins)
+        return Rays(origins, directions, *segment, behind, None)
 
     def _march(
         self,
         field: RadianceField,
         proposals: tuple[RadianceField, ...],
-        rays: _Rays,
+        rays: Rays,
         occupancy: OccupancyGrid | None,
         normals: bool,
     ) -> Rendering:
         """Sample the proposals one after the other, then the field where they found something."""
+        edges, levels = self._propose(field, proposals, rays, occupancy)
+        look = self._look(field, edges, rays, self._last, occupancy, normals)
+        return accumulated(look, edges, rays.background, levels)
+
+    def _propose(
+        self,
+        field: RadianceField | None,
+        proposals: tuple[RadianceField, ...],
+        rays: Rays,
+        occupancy: OccupancyGrid | None = None,
+    ) -> tuple[Float[Tensor, "batch rays edges"], tuple[Level, ...]]:
+        """Intervals in which to sample the field, and what those proposals that are given made of the rays."""
         numbers = (*self.config.proposal_samples, self.config.samples)
         with without_autocast(rays.near.device):
             edges = even_edges(rays.near, numbers[0])
@@ -175,144 +265,48 @@ class VolumeRenderer(nn.Module):
             if given:
                 colour = look.samples.colour
                 seen = (
-                    None if colour is None else _on(look, colour.unflatten(1, look.weights.shape[1:]), rays.background)
+                    None
+                    if colour is None
+                    else on_background(look, colour.unflatten(1, look.weights.shape[1:]), rays.background)
                 )
                 levels.append(Level(edges, look.weights, seen))
             wanted, padding, sharpness = numbers[number + 1], self.config.padding, self.config.sharpness
             edges = proposed_edges(edges, look.weights, wanted, padding, sharpness)
-
-        look = self._look(field, edges, rays, len(numbers) - 1, occupancy, normals)
-        if look.samples.colour is None:
-            raise UserError("the field has no colour (0 channels): a density alone is a proposal")
-        colour, features = (
-            None if values is None else values.unflatten(1, look.weights.shape[1:])
-            for values in (look.samples.colour, look.samples.features)
-        )
-        return Rendering(
-            colour=_on(look, colour, rays.background),
-            depth=(look.weights * look.distances).sum(-1),
-            opacity=look.opacity,
-            features=None if features is None else accumulate(look.weights, features),
-            normals=None if look.normals is None else accumulate(look.weights, look.normals),
-            edges=edges,
-            distances=look.distances,
-            weights=look.weights,
-            proposals=tuple(levels),
-        )
+        return edges, tuple(levels)
 
     def _look(
         self,
         field: RadianceField,
         edges: Float[Tensor, "batch rays edges"],
-        rays: _Rays,
+        rays: Rays,
         level: int,
         occupancy: OccupancyGrid | None,
         normals: bool,
-    ) -> _Look:
+    ) -> Look:
         """Evaluate a field once in each interval, and weight what is there."""
-        with without_autocast(edges.device):
-            segment = Segment(rays.near, rays.far)
-            ends = to_distance(edges, segment, self.config.spacing)
-            lengths = ends[..., 1:] - ends[..., :-1]
-            inside = places(edges, None if rays.offsets is None else rays.offsets[level])
-            distances = to_distance(inside, segment, self.config.spacing)
-            points = rays.origins[:, :, None] + distances[..., None] * rays.directions[:, :, None]
+        at = self._within(edges, rays, level)
         directions = rays.directions if self.config.view_dependent else None
         slopes = None
         if normals:
-            samples, slopes = _with_normals(field, points, directions)
+            samples, slopes = with_normals(field, at.points, directions)
         elif occupancy is not None or (self.config.min_transmittance > 0 and not torch.is_grad_enabled()):
             limit = self.config.min_transmittance
-            samples = evaluate_sparsely(field, points, directions, lengths, occupancy, limit)
+            samples = evaluate_sparsely(field, at.points, directions, at.lengths, occupancy, limit)
         else:
-            samples = _evaluate(field, points, directions)
-        _require_samples(samples, points)
-        weights, opacity = compositing_weights(samples.density.view_as(lengths), lengths)
-        return _Look(samples, weights, opacity, distances, slopes)
+            samples = evaluate(field, at.points, directions)
+        return weighted(samples, at, slopes)
 
-
-class _Rays(NamedTuple):
-    """The rays of a batch, and where the samples of each level lie in their intervals; every leaf `(B, rays, ...)`."""
-
-    origins: Float[Tensor, "batch rays 3"]
-    directions: Float[Tensor, "batch rays 3"]
-    near: Float[Tensor, "batch rays"]
-    far: Float[Tensor, "batch rays"]
-    background: Float[Tensor, "batch rays 3"]
-    offsets: tuple[Float[Tensor, "batch rays samples"], ...] | None
-
-
-class _Look(NamedTuple):
-    """What a field is along the rays."""
-
-    samples: FieldSamples  # (B, rays * samples, ...)
-    weights: Float[Tensor, "batch rays samples"]
-    opacity: Float[Tensor, "batch rays"]
-    distances: Float[Tensor, "batch rays samples"]
-    normals: Float[Tensor, "batch rays samples 3"] | None
+    def _within(self, edges: Float[Tensor, "batch rays edges"], rays: Rays, level: int) -> Places:
+        """One place in each interval."""
+        with without_autocast(edges.device):
+            segment = Segment(rays.near, rays.far)
+            ends = to_distance(edges, segment, self.config.spacing)
+            inside = places(edges, None if rays.offsets is None else rays.offsets[level])
+            distances = to_distance(inside, segment, self.config.spacing)
+            points = rays.origins[:, :, None] + distances[..., None] * rays.directions[:, :, None]
+        return Places(points, distances, ends[..., 1:] - ends[..., :-1])
 
 
 def random_background(random: ItemRandom) -> Float[Tensor, "batch 3"]:
     """A colour for each item, for `render`; what it is compared with has to be put on the same one."""
     return random.rand(3)
-
-
-def _evaluate(field: RadianceField, points: Tensor, directions: Tensor | None) -> FieldSamples:
-    """The field at the samples of rays."""
-    along = None if directions is None else directions[:, :, None].expand_as(points).flatten(1, 2)
-    return field(points.flatten(1, 2), along)
-
-
-def _with_normals(
-    field: RadianceField, points: Tensor, directions: Tensor | None
-) -> tuple[FieldSamples, Float[Tensor, "batch rays samples 3"]]:
-    """The field, and the unit vectors against the gradient of its density: zero where that is zero."""
-    recorded = torch.is_grad_enabled()
-    with torch.enable_grad():
-        points = points if points.requires_grad else points.detach().requires_grad_()
-        samples = _evaluate(field, points, directions)
-        (slope,) = torch.autograd.grad(samples.density.sum(), points, create_graph=recorded)
-    if not recorded:
-        samples = FieldSamples(*(None if values is None else values.detach() for values in samples))
-    return samples, F.normalize(-slope, dim=-1)
-
-
-def _require_samples(samples: FieldSamples, points: Float[Tensor, "batch rays samples 3"]) -> None:
-    batch, number = len(points), points.shape[1] * points.shape[2]
-    expected = {"density": (batch, number), "colour": (batch, number, 3), "features": (batch, number)}
-    for name, values in samples._asdict().items():
-        wanted = expected[name]
-        if values is not None and tuple(values.shape)[: len(wanted)] != wanted:
-            raise UserError(
-                f"the field's {name} has shape {tuple(values.shape)}, expected {wanted} for φ of {batch} signals"
-            )
-
-
-def _on(look: _Look, colour: Tensor, background: Tensor) -> Tensor:
-    """The colour of rays with what is behind them."""
-    return accumulate(look.weights, colour) + (1 - look.opacity)[..., None] * background
-
-
-def _behind(background: Tensor, pixels: Tensor, origins: Tensor) -> Float[Tensor, "batch rays 3"]:
-    """The background of each ray."""
-    batch, views, *shape = pixels.shape[:-1]
-    if tuple(background.shape) in ((3,), (batch, 3)):
-        return background.reshape(-1, 1, 3).expand_as(origins)
-    if tuple(background.shape) == (batch, views, 3, *shape):
-        return background.movedim(2, -1).reshape(origins.shape)
-    raise UserError(
-        f"a background of shape {tuple(background.shape)}, expected (3,), ({batch}, 3) or "
-        f"({', '.join(map(str, (batch, views, 3, *shape)))})"
-    )
-
-
-def _in_images(rendering: Rendering, views: int, shape: tuple[int, ...]) -> Rendering:
-    """Rays `(B, rays, ...)` as pixels `(B, V, *shape, ...)`, channels before the pixels' dimensions."""
-    whole = tree_map(lambda leaf: leaf.reshape(len(leaf), views, *shape, *leaf.shape[2:]), rendering)
-    channels = {"colour": whole.colour, "features": whole.features, "normals": whole.normals}
-    first = {name: None if leaf is None else leaf.movedim(-1, 2) for name, leaf in channels.items()}
-    levels = tuple(
-        level._replace(colour=None if level.colour is None else level.colour.movedim(-1, 2))
-        for level in whole.proposals
-    )
-    return whole._replace(**first, proposals=levels)

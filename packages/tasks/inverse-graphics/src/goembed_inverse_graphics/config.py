@@ -42,9 +42,15 @@ class ScoreConfig(Config):
         default=None, description="a square patch in their place, which lpips and smoothness need"
     )
     estimate_every: PositiveInt = Field(
-        default=2, description="every so manieth of these pixels, in rows and columns of a patch, scores the estimate"
+        default=2,
+        description="every so manieth of these pixels, in rows and columns of a patch, scores the estimate; of a "
+        "corrected one all do, which costs nothing there",
     )
-    estimate: NonNegativeFloat = Field(default=1.0, description="weight of the estimate's squared error, L_cond")
+    estimate: NonNegativeFloat = Field(
+        default=1.0,
+        description="weight of the estimate's squared error among DFM's losses, L_cond; 0: it is trained as by "
+        "stage=pixelnerf in steps of its own, and of a corrected one DFM's losses then move the correction alone",
+    )
     distortion: NonNegativeFloat = Field(default=0.0, description="weight of the distortion along rays (mip-NeRF 360)")
     smoothness: NonNegativeFloat = Field(default=0.0, description="weight of the edge-aware smoothness of disparity")
     lpips: NonNegativeFloat = Field(default=0.0, description="weight of LPIPS of patches; needs the network's weights")
@@ -85,8 +91,8 @@ class InverseGraphicsConfig(TaskConfig):
     )
     dfm_every: PositiveInt = Field(
         default=1,
-        description="with more than 1 every step trains the estimate, as stage=pixelnerf does, and every so manieth "
-        "everything by DFM's losses, which cost three times as much",
+        description="with more than 1 every step trains the estimate, as stage=pixelnerf does, and every so manieth by "
+        "DFM's losses, which cost up to three times as much",
     )
     init: Path | None = Field(
         default=None, description="a model directory to take weights from: a run's of stage=pixelnerf, or any other"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from goembed_core.diffusion import split_views
@@ -30,7 +30,7 @@ from goembed_inverse_graphics.boxes import (
     variance_over,
     visible_pixels,
 )
-from goembed_inverse_graphics.config import InverseGraphicsConfig
+from goembed_inverse_graphics.config import EvaluateConfig, InverseGraphicsConfig
 from goembed_inverse_graphics.model import held_out
 from goembed_inverse_graphics.solve import Samples, Solver, all_scenes
 
@@ -75,11 +75,23 @@ def spread_items(count: int, scenes: int) -> Int[Tensor, " count"]:
     return torch.arange(count) * max(1, scenes // count)
 
 
+class Networks(NamedTuple):
+    """Those that figures are measured with."""
+
+    lpips: LPIPS | None
+    features: Any  # a feature network; None for neither Fréchet nor kernel distance
+
+    @classmethod
+    def of(cls, config: EvaluateConfig) -> Networks:
+        """Those of the settings, once their weights are there."""
+        return cls(LPIPS() if config.lpips else None, config.features and config.features.build())
+
+
 class Judge:
     """One evaluation: the figures are collected here."""
 
-    def __init__(self, config: InverseGraphicsConfig, solver: Solver):
-        self.config, self.solver, settings = config, solver, config.evaluate
+    def __init__(self, config: InverseGraphicsConfig, solver: Solver, networks: Networks):
+        self.config, self.solver, self.networks, settings = config, solver, networks, config.evaluate
         dataset, scenes, self.num_context, self.target = test_scenes(config)
         self.scenes = tree_map(lambda leaf: leaf.to(solver.device), scenes)
         self.context = select_views(self.scenes, slice(0, self.num_context))
@@ -110,18 +122,18 @@ class Judge:
         self.add("psnr", psnr(images, repeated).unflatten(0, (-1, count)).mean(1).cpu(), True,
                  f"of each of {count} samples to the true target, in dB")  # fmt: skip
         self.baselines["pixelnerf"]["psnr"] = psnr(answer, true).mean().item()
-        if self.config.evaluate.lpips:
-            network = LPIPS().to(self.solver.device)
+        if self.networks.lpips is not None:
+            network = self.networks.lpips.to(self.solver.device)
             with torch.no_grad():
                 found = torch.cat([network(a, b) for a, b in zip(images.split(64), repeated.split(64), strict=True)])
                 self.baselines["pixelnerf"]["lpips"] = network(answer, true).mean().item()
             self.add("lpips", found.unflatten(0, (-1, count)).mean(1).cpu(), False, "LPIPS (alex) to the true target")
-        if self.config.evaluate.features is not None:
+        if self.networks.features is not None:
             self._distances(images.unflatten(0, (-1, count))[:, 0], answer, true)
 
     def _distances(self, images: Tensor, answer: Tensor, true: Tensor) -> None:
         """One sample of each context, as in the paper's table; the true images are those of the same contexts."""
-        network = self.config.evaluate.features.build()
+        network = self.networks.features
         if isinstance(network, torch.nn.Module):
             network.to(self.solver.device)
         found, other, real = (features_of(part, network, 16) for part in (images, answer, true))
@@ -211,9 +223,9 @@ def masked_psnr(
     return 10 * torch.log10(4 / error)
 
 
-def evaluate(config: InverseGraphicsConfig, solver: Solver) -> Evaluation:
+def evaluate(config: InverseGraphicsConfig, solver: Solver, networks: Networks) -> Evaluation:
     """All measurements."""
-    judge, seconds, settings = Judge(config, solver), {}, config.evaluate
+    judge, seconds, settings = Judge(config, solver, networks), {}, config.evaluate
 
     def timed(name: str, part):
         began = time.monotonic()

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from goembed_core.diffusion import Look, squared_error
 from goembed_core.errors import UserError
 from goembed_core.metrics.lpips import LPIPS
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_nerf_renderer.cameras import PosedPixels, camera_rays, random_patch
+from goembed_nerf_renderer.cameras import random_patch
 from goembed_nerf_renderer.config import RendererConfig
 from goembed_nerf_renderer.losses import distortion_loss
 from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_nerf_renderer.rendering import Rendering
-from goembed_nerf_renderer.sampling import Segment, box_segment
 from goembed_pixel_aligned.denoiser import Scene
-from goembed_pixel_aligned.field import PixelAlignedField
-from jaxtyping import Bool, Float
+from goembed_pixel_aligned.field import CorrectedField, PixelAlignedField
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from goembed_inverse_graphics.config import ScoreConfig
+from goembed_inverse_graphics.view import meets_box
 
 DISPARITY = (1 / 80, 1e3)  # the least and the largest that are told apart
 
@@ -41,10 +43,27 @@ class Scoring(nn.Module):
 
     def look(self, signal: Scene, scored: Observations, random: ItemRandom) -> Look:
         """The sampled scene at the scored pixels, with the terms of its rays and `L_cond` of its estimate."""
+        if isinstance(signal.field, CorrectedField) and self.renderer.config.chunk_points is None:
+            return self._look_at_both(signal, scored, random.stream("rays"))
         seen = self.renderer.render(signal.field, scored.params, random.stream("rays"))
         losses = self._of_rays(seen, scored)
         if self.config.estimate:
             losses["estimate"] = self.config.estimate * self.estimate_error(signal.estimate, scored, random)
+        return Look(2 * seen.colour - 1, losses)
+
+    def _look_at_both(self, signal: Scene, scored: Observations, random: ItemRandom) -> Look:
+        """The same, with the estimate read once: it says where both are sampled, and its part of both is one."""
+        proposals = (signal.estimate,) * len(self.renderer.config.proposal_samples)
+        edges = self.renderer.intervals(proposals, scored.params, random)
+        points = self.renderer.points(edges, scored.params, random)
+        with nullcontext() if self.config.estimate else torch.no_grad():
+            first = signal.estimate.read(points)
+        seen = self.renderer.composite(signal.field.correct(points, first), edges, scored.params, random)
+        losses = self._of_rays(seen, scored)
+        if self.config.estimate:
+            samples = signal.estimate.shown(first.raw, first.seen)
+            answer = self.renderer.composite(samples, edges, scored.params, random)
+            losses["estimate"] = self.config.estimate * squared_error(2 * answer.colour - 1, scored.values).mean()
         return Look(2 * seen.colour - 1, losses)
 
     def estimate_error(
@@ -73,17 +92,6 @@ def thinned(observations: Observations, every: int) -> Observations:
     dims = values.dim() - 3
     part = (slice(None, None, every),) * dims
     return Observations(values[(..., *part)], params._replace(pixels=params.pixels[(..., *part, slice(None))]))
-
-
-def meets_box(params: PosedPixels, config: RendererConfig) -> Bool[Tensor, "batch views *shape"]:
-    """Which pixels have a ray that passes through the renderer's box; all of them where there is none."""
-    rays = camera_rays(params.camera, params.pixels)
-    near, far = (torch.full_like(rays.origins[..., 0], end) for end in (config.near, config.far))
-    if config.box is None:
-        return far > near
-    low, high = (rays.origins.new_tensor(corner) for corner in (config.box.low, config.box.high))
-    segment = box_segment(rays.origins, rays.directions, low, high, Segment(near, far))
-    return segment.far > segment.near
 
 
 def random_rays(observations: Observations, count: int, config: RendererConfig, random: ItemRandom) -> Observations:

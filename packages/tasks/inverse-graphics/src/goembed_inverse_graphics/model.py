@@ -15,46 +15,17 @@ from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.schedule import NoiseSchedule
 from goembed_core.trees import concatenate, select_views
-from goembed_nerf_renderer.cameras import PosedPixels
 from goembed_nerf_renderer.config import RendererConfig
-from goembed_nerf_renderer.fields import RadianceField
 from goembed_nerf_renderer.renderer import VolumeRenderer
 from goembed_pixel_aligned.config import SceneDenoiserConfig
-from goembed_pixel_aligned.denoiser import Scene, SceneDenoiser, guide
-from jaxtyping import Float
-from torch import Tensor, nn
+from goembed_pixel_aligned.denoiser import SceneDenoiser, guide
+from torch import nn
 
 from goembed_inverse_graphics.config import InverseGraphicsConfig, ViewsConfig
-from goembed_inverse_graphics.losses import Scoring, meets_box
+from goembed_inverse_graphics.losses import Scoring
+from goembed_inverse_graphics.view import SceneView
 
 SHARED = ("near", "far", "box", "background")  # of the forward model, and so of the estimate's renderer
-
-
-class SceneView(nn.Module):
-    """`O = 2 render(S, φ) − 1`: images in [-1, 1], as diffusion has them."""
-
-    def __init__(self, renderer: VolumeRenderer):
-        super().__init__()
-        self.renderer = renderer
-
-    def forward(self, signal: RadianceField, params: PosedPixels) -> Float[Tensor, "batch views 3 *shape"]:
-        """What is seen of scenes.
-
-        Where no gradient is wanted, rays that miss the renderer's box cost nothing, and the estimate tells where those
-        of a corrected scene are sampled.
-        """
-        if not torch.is_grad_enabled() and isinstance(signal, Scene):
-            signal = signal.proposed(len(self.renderer.config.proposal_samples))
-        if torch.is_grad_enabled() or self.renderer.config.box is None or params.pixels.numel() == 0:
-            return 2 * self.renderer(signal, params) - 1
-        meets = meets_box(params, self.renderer.config).flatten(2)
-        count = max(1, int(meets.sum(-1).max()))
-        chosen = meets.to(torch.uint8).topk(count, -1, sorted=False).indices
-        pixels = params.pixels.flatten(2, -2).gather(2, chosen[..., None].expand(-1, -1, -1, 2))
-        seen = self.renderer(signal, params._replace(pixels=pixels))
-        background = self.renderer.background.to(seen)[:, None].expand(*seen.shape[:2], 3, meets.shape[-1])
-        whole = background.scatter(3, chosen[:, :, None].expand_as(seen), seen)
-        return 2 * whole.unflatten(3, params.pixels.shape[2:-1]) - 1
 
 
 class Model(NamedTuple):
@@ -103,11 +74,22 @@ class Training(nn.Module):
         return Terms({"estimate": self.scoring.estimate_error(estimate, scored, random)})
 
 
-def trained_part(denoiser: SceneDenoiser, stage: str) -> nn.Module:
-    """What a stage moves: everything, or the estimate and the encoder of its context."""
-    if stage == "dfm":
-        return denoiser
-    return nn.ModuleDict({"context_encoder": denoiser.context_encoder, "estimate_field": denoiser.estimate_field})
+def trained_part(denoiser: SceneDenoiser, config: InverseGraphicsConfig, stage: str) -> nn.Module:
+    """What a stage moves: the estimate and the encoder of its context, or what has gradients of DFM's losses."""
+    estimate = {"context_encoder": denoiser.context_encoder, "estimate_field": denoiser.estimate_field}
+    correction = {"target_encoder": denoiser.target_encoder, "field": denoiser.field}
+    if stage == "pixelnerf":
+        return nn.ModuleDict(estimate)
+    alone = denoiser.config.estimate.corrected and not config.score.estimate
+    return nn.ModuleDict(correction) if alone else denoiser
+
+
+def stages(config: InverseGraphicsConfig) -> dict[str, int]:
+    """The stages that take turns in a training, each in every so manieth step."""
+    if config.stage == "pixelnerf":
+        return {"pixelnerf": 1}
+    estimate = config.dfm_every > 1 or not config.score.estimate  # else it learns by DFM's losses alone
+    return ({"pixelnerf": 1} if estimate else {}) | {"dfm": config.dfm_every}
 
 
 def split_scene(scene: Observations, config: ViewsConfig, random: ItemRandom) -> Split:
@@ -211,17 +193,16 @@ def _assemble(
 
 
 def _begin_from(denoiser: SceneDenoiser, directory: Path) -> None:
-    """The weights of another model; from one of stage pixelnerf the sampled field begins as the estimate's."""
+    """The weights of another model; from one of stage pixelnerf a sampled field by itself begins as the estimate's."""
     other = load(directory.expanduser())
     state = other.denoiser.state_dict()
     if other.stage == "pixelnerf":
-        own = denoiser.field.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith(("field.", "target_encoder."))}
-        for key, value in own.items():
+        for key, value in denoiser.field.state_dict().items():
             learnt = state.get(f"estimate_field.{key}", value)
             if key.startswith("out."):
-                learnt = value if denoiser.config.estimate.corrected else learnt[: len(value)]
-            state[f"field.{key}"] = learnt
+                learnt = learnt[: len(value)]
+            state[f"field.{key}"] = value if denoiser.config.estimate.corrected else learnt
         kept = denoiser.target_encoder.state_dict()
         state |= {f"target_encoder.{key}": value for key, value in kept.items()}
     own = denoiser.state_dict()

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from goembed_inverse_graphics.model import Model
+from goembed_inverse_graphics.view import KnownView, SceneView, known_rays
 
 
 class Samples(NamedTuple):
@@ -127,7 +128,7 @@ class Solver:
         rows: list[int],
         stream: str,
     ) -> Sample:
-        dfm = DFM(self.model.forward_model, denoiser, self.model.schedule, guide=guide)
+        dfm = DFM(denoiser.view, denoiser, self.model.schedule, guide=guide)
         random = ItemRandom(self.seed, rows, f"evaluation {stream}", self.device)
         nothing = Observations(torch.zeros(len(rows), 1, device=self.device), None)  # the denoiser has its features
         return dfm.sample(nothing, target, shape, sampler, random)
@@ -138,7 +139,7 @@ class Solver:
 
 
 class CachedDenoiser:
-    """The denoiser of contexts whose features and estimates are there already.
+    """The denoiser of contexts whose features and estimates are there already, and a `view` of its scenes.
 
     **Arguments:**
     - `features`: of the contexts; with guidance, of hidden ones behind them.
@@ -152,6 +153,11 @@ class CachedDenoiser:
         prepared = model.denoiser.prepare(features, concatenate([target] * guided, 0))
         groups = [contexts + group * len(target.image_size) for group in range(guided)]
         self.prepared: Prepared = select_items(prepared, torch.cat(groups))
+        self.view: SceneView | KnownView = model.forward_model
+        whole = model.forward_model.renderer.config.chunk_points is None
+        if model.denoiser.config.estimate.corrected and guided == 1 and whole:
+            known = known_rays(model.forward_model, prepared.estimate, target)
+            self.view = KnownView(model.forward_model, select_items(known, contexts))
 
     def __call__(self, context: Observations, noisy_target: Observations, timestep: Tensor) -> RadianceField:
         """The scene; the context itself is not looked at again."""

@@ -23,8 +23,8 @@ from torch import nn
 from goembed_inverse_graphics import model as models
 from goembed_inverse_graphics.config import InverseGraphicsConfig, SampleConfig
 from goembed_inverse_graphics.data import require_dataset
-from goembed_inverse_graphics.evaluation import Evaluation, evaluate, test_scenes
-from goembed_inverse_graphics.model import Training, split_scene, trained_part
+from goembed_inverse_graphics.evaluation import Evaluation, Networks, evaluate, test_scenes
+from goembed_inverse_graphics.model import Training, split_scene, stages, trained_part
 from goembed_inverse_graphics.pictures import compose
 from goembed_inverse_graphics.sampling import sample
 from goembed_inverse_graphics.solve import Solver
@@ -42,18 +42,17 @@ class InverseGraphics:
         torch.manual_seed(config.train.seed)  # initial weights
         self.model = models.build(config)
         self.dataset = config.dataset.build()
+        self.networks = Networks.of(config.evaluate)  # missing weights are told of now
         self.training = Training(config, self.model)
 
     def train(self, run: Run) -> None:
         """Train the denoiser, or in stage pixelnerf its estimate; the run's model directory appears at the end."""
         config, model = self.config, self.model
-        every = {"pixelnerf": 1} if config.stage == "pixelnerf" else {"dfm": config.dfm_every}
-        if config.dfm_every > 1:
-            every = {"pixelnerf": 1} | every
+        every = stages(config)
         losses = {"dfm": self.training.dfm_losses, "pixelnerf": self.training.pixelnerf_losses}
         plan = Plan(
             modules={"denoiser": model.denoiser},
-            players={stage: Player(trained_part(model.denoiser, stage), config.optimizer) for stage in every},
+            players={stage: Player(trained_part(model.denoiser, config, stage), config.optimizer) for stage in every},
             phases=[Phase(stage, stage, losses[stage], count) for stage, count in every.items()],
             data=lambda positions: self._scenes(positions, trainer.device),
             averaged=("denoiser",),
@@ -73,7 +72,7 @@ class InverseGraphics:
             torch.set_num_threads(config.train.threads)
         model = models.load(run.model, device)
         solver = Solver(model, EVALUATION_SEED, config.evaluate.batch_size, device, config.train.mixed_precision)
-        found = evaluate(config, solver)
+        found = evaluate(config, solver, self.networks)
         self._report(run, solver, found)
         return found.results
 

@@ -48,8 +48,8 @@ def endpoint_error(
 class Judge:
     """One evaluation: the figures are collected here."""
 
-    def __init__(self, config: MotionConfig, solver: Solver, dataset: Dataset):
-        self.config, self.solver, self.dataset = config, solver, dataset
+    def __init__(self, config: MotionConfig, solver: Solver, dataset: Dataset, lpips: LPIPS | None):
+        self.config, self.solver, self.dataset, self.lpips = config, solver, dataset, lpips
         settings = config.evaluate
         # Items of a film lie next to each other: spread over all of them.
         count = min(settings.contexts, len(dataset))
@@ -113,8 +113,8 @@ class Judge:
         for name, images in answers.items():
             figure = psnr(images, self.true).mean().item()
             self.baselines[name] |= {"nearest_psnr": figure, "best_of_16_psnr": figure}
-        if self.config.evaluate.lpips:
-            network = LPIPS().to(self.solver.device)
+        if self.lpips is not None:
+            network = self.lpips.to(self.solver.device)
             shown = flat.unflatten(0, (-1, count))[:, :BEST_OF]
             with torch.no_grad():
                 distance = network(shown.flatten(0, 1), self.true.repeat_interleave(BEST_OF, 0))
@@ -181,9 +181,9 @@ def magnitude(
     return endpoint_error(flow, torch.zeros_like(flow), mask)
 
 
-def evaluate(config: MotionConfig, solver: Solver, dataset: Dataset) -> Evaluation:
+def evaluate(config: MotionConfig, solver: Solver, dataset: Dataset, lpips: LPIPS | None = None) -> Evaluation:
     """All measurements."""
-    judge, seconds = Judge(config, solver, dataset), {}
+    judge, seconds = Judge(config, solver, dataset, lpips), {}
 
     def timed(name: str, part):
         began = time.monotonic()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from goembed_core.diffusion import Split
+from goembed_core.metrics.lpips import LPIPS
 from goembed_core.metrics.results import Results
 from goembed_core.randomness import ItemRandom
 from goembed_core.report import run_report
@@ -38,6 +39,7 @@ class Motion:
         self.model = models.build(config)
         self.dataset = config.dataset.build()
         self.test = held_out(config.dataset).build()
+        self.lpips = LPIPS() if config.evaluate.lpips else None  # missing weights are told of now
 
     def train(self, run: Run) -> None:
         """Train both networks on the same clips; the run's model directory appears at the end."""
@@ -61,7 +63,7 @@ class Motion:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = models.load(run.model, device)
         solver = Solver(model, EVALUATION_SEED, config.evaluate.batch_size, device, config.train.mixed_precision)
-        found = evaluate(config, solver, self.test)
+        found = evaluate(config, solver, self.test, self.lpips)
         self._report(run, solver, found)
         return found.results
 
