@@ -98,6 +98,19 @@ def test_every_parameter_has_a_gradient_from_the_losses(settings, split, changed
     assert len(everything) > 50 and reached == everything.keys()
 
 
+def test_the_novel_views_have_a_weight(settings, split):
+    found = []
+    for weight in (1, 6):
+        config = settings(f"score.novel={weight}")
+        torch.manual_seed(0)
+        found.append(Training(config, models.build(config)).dfm_losses(split, ItemRandom(0, range(3))))
+    (one, six), names = found, found[0].losses.keys()
+    assert names == {"target", "novel"} and one.statistics.keys() == six.statistics.keys()
+    torch.testing.assert_close(six.losses["novel"], 6 * one.losses["novel"])
+    torch.testing.assert_close(six.losses["target"], one.losses["target"])
+    torch.testing.assert_close(six.statistics["novel_squared_error"], one.statistics["novel_squared_error"])
+
+
 def test_stage_pixelnerf_moves_the_estimate_and_its_encoder_alone(settings, split):
     config = settings("stage=pixelnerf")
     model = models.build(config)

@@ -51,6 +51,11 @@ class ScoreConfig(Config):
         description="weight of the estimate's squared error among DFM's losses, L_cond; 0: it is trained as by "
         "stage=pixelnerf in steps of its own, and of a corrected one DFM's losses then move the correction alone",
     )
+    novel: PositiveFloat = Field(
+        default=1.0,
+        description="weight of the novel views' squared error (DFM eq. 9) over the target's: what the target shows is "
+        "easily painted along its rays, and seen wrong from elsewhere",
+    )
     distortion: NonNegativeFloat = Field(default=0.0, description="weight of the distortion along rays (mip-NeRF 360)")
     smoothness: NonNegativeFloat = Field(default=0.0, description="weight of the edge-aware smoothness of disparity")
     lpips: NonNegativeFloat = Field(default=0.0, description="weight of LPIPS of patches; needs the network's weights")

@@ -64,7 +64,10 @@ class Training(nn.Module):
 
     def dfm_losses(self, split: Split, random: ItemRandom) -> Terms:
         """DFM eqs. 4, 5, 8 and 9, with the terms of `Scoring`."""
-        return self.dfm.losses(split, random)
+        terms = self.dfm.losses(split, random)
+        if "novel" in terms.losses:
+            terms.losses["novel"] = self.scoring.config.novel * terms.losses["novel"]
+        return terms
 
     def pixelnerf_losses(self, split: Split, random: ItemRandom) -> Terms:
         """The squared error of the deterministic estimate in target and novel views."""

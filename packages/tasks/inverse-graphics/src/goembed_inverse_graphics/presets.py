@@ -54,7 +54,7 @@ def _small_objects(path: str) -> dict[str, Any]:
         "dfm_every": 4,
         "denoiser": {**_encoders(32, 4, 128, 4, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
                      "estimate": {"corrected": True}, "renderer": {"proposal_samples": [], "samples": 12}},
-        "score": {"rays": 48, "estimate_every": 1, "estimate": 0.0},
+        "score": {"rays": 48, "estimate_every": 1, "estimate": 0.0, "novel": 6.0},
         "context_dropout": 0.0,
         "evaluate": {**large["evaluate"], "contexts": 200, "samples": 2, "scenes": 1, "batch_size": 16},
     }  # fmt: skip
@@ -96,7 +96,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
                      "estimate": {"corrected": True}, "renderer": {"proposal_samples": [], "samples": 10}},
         "views": {"score_context": True},
-        "score": {"rays": 24, "estimate_every": 1, "estimate": 0.0},
+        "score": {"rays": 24, "estimate_every": 1, "estimate": 0.0, "novel": 6.0},
         "evaluate": {"batch_size": 8, "frequency_samples": 32},
         "schedule": {"timestep_shift": 2.0},
     },

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from goembed_core.diffusion import Split
 from goembed_core.metrics.results import Results
-from goembed_core.progress import duration
 from goembed_core.randomness import ItemRandom
-from goembed_core.report.builder import Report
+from goembed_core.report import run_report
 from goembed_core.report.figures import image_grid
 from goembed_core.runs import Run
 from goembed_core.trainer import Phase, Plan, Player, Trainer
@@ -111,14 +109,6 @@ class InverseGraphics:
         figure.savefig(run.samples / f"preview-{images_seen:09d}.png")
 
     def _report(self, run: Run, solver: Solver, found: Evaluation) -> None:
-        environment = json.loads((run.dir / "environment.json").read_text())
-        report = Report("Scenes that one image could be of", f"{found.results.images_seen:,} scenes seen")
-        report.command(environment["command"])
-        report.metrics(found.results)
-        compose(report, solver, found, self.config.evaluate.pictures)
-        if run.metrics_log.exists():
-            report.section("Training")
-            report.curves(run.metrics_log, "Losses and rates over scenes seen")
-        times = {f"evaluation: {name}": duration(seconds) for name, seconds in found.seconds.items()}
-        report.environment({**environment, "times": times})
-        report.write(run.dir / "report.html")
+        title, subtitle = "Scenes that one image could be of", f"{found.results.images_seen:,} scenes seen"
+        with run_report(run, found.results, title, subtitle, seen="scenes", evaluation_s=found.seconds) as report:
+            compose(report, solver, found, self.config.evaluate.pictures)
