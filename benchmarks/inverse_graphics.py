@@ -147,8 +147,8 @@ class Bench:
             "encoder of the context": under(lambda: denoiser.encode(self.split.context)),
             "rendering of the estimate": under(lambda: denoiser.show(estimate, target.params)),
             "encoder of the noisy target": under(lambda: denoiser.denoise(prepared, target, t)),
-            "scored rays of the scene": under(lambda: scoring.renderer.render(scene.field, both.params, random)),
-            "scored rays of the estimate": under(lambda: scoring.estimate_error(estimate, both, random)),
+            "scored rays of the scene": under(lambda: scoring.look(scene, both, random)),
+            "scored rays of the estimate alone": under(lambda: scoring.estimate_error(estimate, both, random)),
         }
 
     @torch.no_grad()
@@ -171,8 +171,9 @@ class Bench:
         renderer = self.model.forward_model.renderer.config
         count = 2 * (self.config.score.patch_px or 0) ** 2 or 2 * self.config.score.rays
         number = count * renderer.samples
-        maps = torch.randn(self.batch, 2, channels, *self.model.size, device=self.device, requires_grad=True)
         params = concatenate([self.split.target.params, self.split.novel.params], 1)
+        shape = (*params.image_size.shape[:2], channels, *self.model.size)
+        maps = torch.randn(shape, device=self.device, requires_grad=True)
         points = torch.rand(self.batch, number, 3, device=self.device) - 0.5
         sight = look_up(params.camera, params.image_size, points)
         weight, bias = network.project.weight.reshape(width, channels), network.project.bias
