@@ -100,6 +100,10 @@ class DrawConfig(Config):
     sources: tuple[PositiveInt, PositiveInt] = Field(
         default=(1, 4), description="fewest and most views that are encoded; their number is drawn for each batch"
     )
+    fewest_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the batches that have the fewest; the number of the others is drawn as it is, evenly",
+    )
     source_rays: PositiveInt | None = Field(
         default=128,
         description="pixels of each view that gradient steps after the first look at, drawn anew; null for all",
