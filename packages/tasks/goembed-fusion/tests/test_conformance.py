@@ -79,12 +79,29 @@ def test_a_denoiser_of_planes_that_overlap_conforms(check):
     check()
 
 
-def voxel_transformer(encoder):
+def voxel_denoiser():
     model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
     settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}
     network = plugins.build(
-        "encoder", "voxel-transformer", {"encoder": {"name": encoder, "forward_model": model}, **settings}
+        "denoiser", "voxel-denoiser", {"encoder": {"name": "goembed", "forward_model": model}, **settings}
     )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # at first it adds nothing, and knows no time
+        for weights in [*network.network.parameters(), *network.time.parameters()]:
+            weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
+    return network
+
+
+@parametrize_denoiser(voxel_denoiser)
+def test_a_denoiser_of_voxels_conforms(check):
+    check()
+
+
+def voxel_transformer(encoder, first_step=False):
+    model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4, "first_step": first_step}
+    section = {"name": encoder, "forward_model": model} | ({"steps": 2} if first_step else {})
+    network = plugins.build("encoder", "voxel-transformer", {"encoder": section, **settings})
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # at first it adds nothing
         for weights in (*network.network.blocks.parameters(), *network.network.last.parameters()):
@@ -94,6 +111,11 @@ def voxel_transformer(encoder):
 
 @parametrize_encoder(lambda: voxel_transformer("goembed"))
 def test_a_transformer_on_voxels_behind_gradients_conforms(check):
+    check()
+
+
+@parametrize_encoder(lambda: voxel_transformer("goembed", first_step=True))
+def test_a_transformer_that_sees_the_first_step_too_conforms(check):
     check()
 
 

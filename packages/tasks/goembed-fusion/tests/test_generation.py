@@ -28,8 +28,9 @@ MODEL = "denoiser.encoder.forward_model"
 
 def tiny(objects, *more, preset="triplane"):
     return [
-        f"task={TASK}", f"preset={preset}", "encodings=null", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false", "train.images=8",
-        "train.batch_size=4", "train.log_every_nimg=4", "views.context=[1,2]", "views.rays=20", "views.encoded_rays=20",
+        f"task={TASK}", f"preset={preset}", "encodings=null", f"dataset.path={objects}", "dataset.size=12",
+        "dataset.packed=false", "train.images=8", "train.batch_size=4", "train.log_every_nimg=4",
+        "views.context=[1,2]", "views.rays=20", "views.encoded_rays=20",
         "sampler.num_steps=2", "evaluate.context=[1,2]", "evaluate.objects=2", "evaluate.samples=2", "evaluate.views=1",
         "evaluate.intervals=20", "evaluate.pictures=2", "evaluate.features=null", "denoiser.encoder.steps=2",
         f"{MODEL}.resolution=16", f"{MODEL}.channels=2", f"{MODEL}.renderer.samples=6", "denoiser.hidden_size=8",

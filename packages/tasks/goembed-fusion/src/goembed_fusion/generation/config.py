@@ -9,7 +9,7 @@ from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskCo
 from goembed_core.config.solvers import SamplerConfig, ScheduleConfig
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from goembed_fusion.config import NetworkConfig, VoxelTransformerConfig
+from goembed_fusion.config import PlaneNetworkConfig, VoxelNetworkConfig
 
 
 def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def _voxels(resolution: int, channels: int) -> dict[str, Any]:
     return {"steps": 3, "gain": 1.0, "forward_model": model}
 
 
-class PlaneDenoiserConfig(NetworkConfig):
+class PlaneDenoiserConfig(PlaneNetworkConfig):
     """A transformer on what a context and a noisy target are encoded to."""
 
     encoder: ComponentConfig = component(
@@ -41,7 +41,7 @@ class PlaneDenoiserConfig(NetworkConfig):
     )
 
 
-class VoxelDenoiserConfig(VoxelTransformerConfig):
+class VoxelDenoiserConfig(VoxelNetworkConfig):
     """Convolutions and a transformer on what a context and a noisy target are encoded to together."""
 
     encoder: ComponentConfig = component(
@@ -161,13 +161,13 @@ class FusionSampleConfig(Config):
 
 FUSION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 5_000, "batch_size": 8, "ema_halflife_nimg": 250, "log_every_nimg": 200,
-                  "checkpoint_every_nimg": 1_000, "mixed_precision": "no", "clip_norm": 0.1},
-        "optimizer": {"lr": 2e-3, "betas": (0.9, 0.999), "warmup_nimg": 200, "muon_lr": None},
+        "train": {"images": 2_400, "batch_size": 4, "ema_halflife_nimg": 120, "log_every_nimg": 160,
+                  "checkpoint_every_nimg": 800, "mixed_precision": "no", "clip_norm": 0.02},
+        "optimizer": {"lr": 1e-3, "betas": (0.9, 0.999), "warmup_nimg": 80, "muon_lr": None},
         "denoiser": {"name": "voxel-denoiser", "encoder": {"name": "goembed", **_voxels(16, 12)}},
         "encodings": "embedded",
         "views": {"rays": 96, "encoded_rays": 96},
-        "schedule": {"timestep_shift": 2.0, "loss_weighting": "snr", "snr_cap": 5.0},
+        "schedule": {"timestep_shift": 2.0},
         "sampler": {"num_steps": 10},
         "evaluate": {"objects": 24},
     },

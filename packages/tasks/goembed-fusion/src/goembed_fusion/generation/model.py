@@ -27,10 +27,12 @@ from goembed_fusion.generation.config import (
     VoxelDenoiserConfig,
 )
 from goembed_fusion.generation.grids import GridDenoiser, Thinned
+from goembed_fusion.generation.voxels import VoxelDenoiser
 from goembed_fusion.scenes import Scenes
 from goembed_fusion.trained import take_encoding
 
 TASK = "goembed_fusion"
+PRIOR_OBJECTS = 64
 
 
 class SceneView(nn.Module):
@@ -82,6 +84,17 @@ def build(config: GOEmbedFusionConfig) -> dict[str, GridDenoiser]:
         if config.encodings is not None:
             take_encoding(found[name].encoder, f"the {name}", config.encodings)
     return found
+
+
+def begin(networks: dict[str, GridDenoiser], scenes: Scenes, roles: RolesConfig) -> None:
+    """Give networks that have a prior that of the first objects, each of as many views as are given at most."""
+    device = next(next(iter(networks.values())).parameters()).device
+    objects = torch.arange(min(PRIOR_OBJECTS, len(scenes.images)))
+    views = torch.arange(roles.context[1]).expand(len(objects), -1)
+    seen = signed(scenes.views(objects, views, device))
+    for network in networks.values():
+        if isinstance(network, VoxelDenoiser):
+            network.begin(seen)
 
 
 def save(directory: Path, config: GOEmbedFusionConfig, networks: dict[str, nn.Module], facts: dict[str, Any]) -> None:

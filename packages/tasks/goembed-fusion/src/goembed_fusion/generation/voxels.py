@@ -10,7 +10,7 @@ from goembed_core.precision import at_least_float32
 from goembed_core.protocols import Observations
 from goembed_core.schedule import NoiseSchedule
 from goembed_core.traits import DenoiserTraits
-from goembed_core.trees import concatenate
+from goembed_core.trees import concatenate, select_items
 from goembed_dit.embeddings import TimeEmbedding
 from goembed_encoder.encoder import GOEmbed
 from goembed_triplane.grids import Voxels
@@ -23,6 +23,7 @@ from goembed_fusion.generation.grids import GridDenoiser, Thinned, known_views, 
 from goembed_fusion.volume import Modulation, VoxelNetwork
 
 FREQUENCIES = 256
+BEGIN = 8  # objects that are encoded together for the prior
 
 
 class VoxelDenoiser(GridDenoiser):
@@ -30,7 +31,8 @@ class VoxelDenoiser(GridDenoiser):
 
     A noisy view is encoded as `O_t / √ᾱ_t`, which is right on average, and weighs `ᾱ_t` of a clean one, which is what
     noise of as much power as images leaves of it.  So pure noise adds nothing, and what is found is what the context
-    alone leads to; a target without noise is as good as given.  At first the network adds nothing.
+    alone leads to; a target without noise is as good as given.  What is worth less than one view together is filled up
+    with a learned prior, as no network makes an object of nothing in few steps.  At first the network adds nothing.
 
     **Arguments:**
     - `encoder`: gives voxels, of views that are clean.  One of which no parameter wants a gradient is not recorded.
@@ -58,8 +60,17 @@ class VoxelDenoiser(GridDenoiser):
             raise ConfigError(f"denoiser.patch_size={config.patch_size} does not divide the voxels' side, {side}")
         self.config = config
         self.schedule = NoiseSchedule(config.schedule)
-        self.network = VoxelNetwork(config, channels, side)
+        self.prior = nn.Parameter(torch.zeros(representation.shape))
+        self.network = VoxelNetwork(config, channels, channels, side)
         self.time = TimeModulation(config.hidden_size, self.network.widths)
+
+    @torch.no_grad()
+    def begin(self, views: Observations) -> None:
+        """Let the prior be what whole images in [-1, 1] of many objects are encoded to on average."""
+        count = len(views.values)
+        every = [select_items(views, slice(n, n + BEGIN)) for n in range(0, count, BEGIN)]
+        found = [self._encode(part, part.values.new_ones(part.values.shape[:2]), None) for part in every]
+        self.prior.copy_(torch.cat(found).mean(0))
 
     def known(self, context: Observations, thinned: Thinned | None = None) -> Observations:
         """The context itself, as it is encoded with the target."""
@@ -81,11 +92,11 @@ class VoxelDenoiser(GridDenoiser):
         worth = known_views(noisy_target.values) * signal.square()[:, None]
         weights = torch.cat([known_views(known.values).to(worth), worth], 1)
         together = concatenate([known._replace(values=known.values.to(clean.values)), clean], 1)
-        return self._refine(self._encode(together, weights, thinned), timestep)
+        return self._refine(self._filled(together, weights, thinned), timestep)
 
     def regress(self, known: Observations, thinned: Thinned | None = None) -> Float[Tensor, "batch c r r r"]:
         """The same of a target that is noise alone, which is worth nothing."""
-        encoded = self._encode(known, known_views(known.values).to(known.values.dtype), thinned)
+        encoded = self._filled(known, known_views(known.values).to(known.values.dtype), thinned)
         last = torch.full((len(encoded),), self.config.schedule.num_timesteps - 1, device=encoded.device)
         return self._refine(encoded, last)
 
@@ -100,6 +111,13 @@ class VoxelDenoiser(GridDenoiser):
         noise = torch.randn(target.values.shape, generator=generator)
         noisy = self.schedule.add_noise(2 * target.values - 1, noise, timestep)
         return context._replace(values=2 * context.values - 1), target._replace(values=noisy), timestep
+
+    def _filled(
+        self, observations: Observations, weights: Float[Tensor, "batch views"], thinned: Thinned | None
+    ) -> Float[Tensor, "batch c r r r"]:
+        """What the views are encoded to, with the prior for what they lack of one."""
+        lacking = (1 - weights.sum(1)).clamp(min=0).view(-1, 1, 1, 1, 1)
+        return self._encode(observations, weights, thinned) + lacking * self.prior
 
     def _encode(
         self, observations: Observations, weights: Float[Tensor, "batch views"], thinned: Thinned | None
