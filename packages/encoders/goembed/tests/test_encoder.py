@@ -32,18 +32,6 @@ def test_steps_lower_the_error(worlds):
     assert errors[2] < 0.5 * errors[1] < 0.5 * errors[0]
 
 
-def test_the_trail_has_where_each_step_came_to(worlds):
-    model = worlds.Linear(dim=4, observed=3)
-    seen = worlds.observed(model, 8)
-    longer = GOEmbed(model, EncodingConfig(scale="none", steps=3))
-    trail = longer.trail(seen)
-    assert len(trail) == 3 and torch.equal(trail[2], longer(seen))
-    for steps in (1, 2):
-        assert torch.equal(trail[steps - 1], GOEmbed(model, EncodingConfig(scale="none", steps=steps))(seen))
-    none = longer.trail(select_views(seen, slice(0)))
-    assert len(none) == 3 and not any(step.any() for step in none)
-
-
 def test_from_another_origin_the_signal_is_origin_and_encoding(worlds):
     class Shifted(worlds.Linear):
         def __init__(self):

@@ -97,11 +97,12 @@ def test_a_denoiser_of_voxels_conforms(check):
     check()
 
 
-def voxel_transformer(encoder, first_step=False):
+def voxel_transformer(encoder):
     model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
-    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4, "first_step": first_step}
-    section = {"name": encoder, "forward_model": model} | ({"steps": 2} if first_step else {})
-    network = plugins.build("encoder", "voxel-transformer", {"encoder": section, **settings})
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}
+    network = plugins.build(
+        "encoder", "voxel-transformer", {"encoder": {"name": encoder, "forward_model": model}, **settings}
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():  # at first it adds nothing
         for weights in (*network.network.blocks.parameters(), *network.network.last.parameters()):
@@ -111,11 +112,6 @@ def voxel_transformer(encoder, first_step=False):
 
 @parametrize_encoder(lambda: voxel_transformer("goembed"))
 def test_a_transformer_on_voxels_behind_gradients_conforms(check):
-    check()
-
-
-@parametrize_encoder(lambda: voxel_transformer("goembed", first_step=True))
-def test_a_transformer_that_sees_the_first_step_too_conforms(check):
     check()
 
 

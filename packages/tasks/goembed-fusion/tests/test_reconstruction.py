@@ -101,13 +101,7 @@ def test_networks_alone_learn_behind_encodings_that_are_trained(objects, tmp_pat
     shared = [s.replace("resolution=16", "resolution=8") for s in shared]
     first = [s.replace(str(tmp_path / "r"), str(tmp_path / "e")) for s in shared]
     assert cli.main(["train", "task=plenoptic_encoding", *first, "train.images=4"]) == 0
-    sizes = [
-        "network.hidden_size=8",
-        "network.depth=1",
-        "network.num_heads=2",
-        "network.width=4",
-        "network.first_step=true",
-    ]
+    sizes = ["network.hidden_size=8", "network.depth=1", "network.num_heads=2", "network.width=4"]
     asked = ["train", f"task={TASK}", *shared, *sizes, f"encodings={tmp_path / 'e'}"]
     assert cli.main(asked) == 0
     capsys.readouterr()
@@ -120,7 +114,6 @@ def test_networks_alone_learn_behind_encodings_that_are_trained(objects, tmp_pat
         assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
         if name != "plain2":
             assert method.network.last.weight.abs().max() > 0
-            assert method.config.first_step == (name == "steps2")
     logged = (tmp_path / "r/metrics.jsonl").read_text()
     assert "steps2/squared_error" in logged and "plain2/" not in logged
     assert cli.main([*asked, f"run.dir={tmp_path / 's'}", "steps=[3]"]) == 2

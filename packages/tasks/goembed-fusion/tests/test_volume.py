@@ -6,7 +6,6 @@ import pytest
 import torch
 from goembed_core import plugins
 from goembed_core.config import ConfigError
-from goembed_core.trees import select_views
 
 SMALL = {"patch_size": 4, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}
 
@@ -66,29 +65,7 @@ def test_equal_cells_stay_equal_but_at_the_border():
     assert inner.std(dim=(2, 3, 4)).max() < 1e-5 < inner.abs().max()
 
 
-def test_the_first_step_is_seen_beside_the_last_and_nothing_is_added_at_first():
-    encoder = {"name": "goembed", "steps": 3}
-    model = {"name": "voxels", "resolution": 8, "channels": 3, "renderer": {"samples": 4}}
-    network = plugins.build(
-        "encoder", "voxel-transformer", {"encoder": {**encoder, "forward_model": model}, **SMALL, "first_step": True}
-    )
-    observations, _ = network.example(2, torch.Generator().manual_seed(0))
-    network(observations)  # the scales are measured
-    network.eval()
-    assert torch.equal(network(observations), network.encoder(observations))
-    encoded = network.encoded(observations)
-    trail = network.encoder.trail(observations)
-    assert len(trail) == 3 and torch.equal(encoded, torch.cat([trail[2], trail[0]], 1))
-    stirred(network.network)
-    moved = torch.cat([trail[2], 2 * trail[0]], 1)
-    assert not torch.allclose(network.refine(encoded), network.refine(moved))
-    none = select_views(observations, slice(0, 0))
-    assert [step.abs().max() for step in network.encoder.trail(none)] == [0, 0, 0]
-
-
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ConfigError, match="first_step=true: expected an encoder of several gradient steps"):
-        transformer(first_step=True)
     with pytest.raises(ConfigError, match=r"set forward_model\.name=voxels"):
         transformer("triplane")
     with pytest.raises(ConfigError, match="patch_size=4 does not divide the grid's resolution=6"):

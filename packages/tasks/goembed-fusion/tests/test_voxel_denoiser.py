@@ -99,6 +99,9 @@ def test_a_prior_stands_for_what_is_lacking_of_one_view():
     network.begin(context)
     halves = context._replace(values=0.5 * (context.values + 1))
     one, none = select_views(context, slice(0, 1)), select_views(context, slice(0, 0))
+    for views, learns in ((one, False), (none, True)):
+        (slope,) = torch.autograd.grad(network.regress(views).square().sum(), network.prior)
+        assert slope.any() == learns
     with torch.no_grad():
         mean = network.encoder(halves).mean(0)
         assert mean.abs().max() > 0

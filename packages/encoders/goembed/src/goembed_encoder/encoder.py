@@ -85,7 +85,8 @@ class GOEmbed(nn.Module):
 
         **Raises:** UserError for shapes that do not go together.
         """
-        return self._walk(observations, timestep, mask, draw, random, split)[1][-1]
+        _, displacement = self._walk(observations, timestep, mask, draw, random, split)
+        return displacement
 
     def signal(
         self,
@@ -98,21 +99,8 @@ class GOEmbed(nn.Module):
         split: Split | None = None,
     ) -> Any:
         """The signal that the observations lead to, `ζ_0 + ζ_enc`: what the forward model can look at; as `forward`."""
-        origin, trail = self._walk(observations, timestep, mask, draw, random, split)
-        return tree_map(torch.add, origin, trail[-1])
-
-    def trail(
-        self,
-        observations: Observations,
-        timestep: Num[Tensor, " batch"] | None = None,
-        *,
-        mask: Num[Tensor, "batch views ..."] | None = None,
-        draw: Draw | None = None,
-        random: ItemRandom | None = None,
-        split: Split | None = None,
-    ) -> list[Any]:
-        """How far from the origin each step has come, the last being what `forward` gives; as `forward`."""
-        return self._walk(observations, timestep, mask, draw, random, split)[1]
+        origin, displacement = self._walk(observations, timestep, mask, draw, random, split)
+        return tree_map(torch.add, origin, displacement)
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Num[Tensor, " batch"] | None]:
         """What the forward model shows of its own example, and different timesteps where they are known."""
@@ -133,8 +121,8 @@ class GOEmbed(nn.Module):
         draw: Draw | None,
         random: ItemRandom | None,
         split: Split | None,
-    ) -> tuple[Any, list[Any]]:
-        """The origin, and how far from it each step has come."""
+    ) -> tuple[Any, Any]:
+        """The origin, and how far from it the steps lead."""
         self._require(observations, timestep, mask, draw, random)
         recorded = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad(), without_autocast(observations.values.device):
@@ -145,10 +133,8 @@ class GOEmbed(nn.Module):
             if weight is not None:
                 observations = observations._replace(values=observations.values.masked_fill(weight == 0, 0))
             origin = self._origin(observations.values)
-            displacement, trail = tree_map(torch.zeros_like, origin), []
-            if not observations.values.shape[1]:
-                trail = [displacement] * self.config.steps
-            for step in range(self.config.steps - len(trail)):
+            displacement = tree_map(torch.zeros_like, origin)
+            for step in range(self.config.steps if observations.values.shape[1] else 0):
                 seen, weights = observations, weight
                 if draw is not None:
                     name = f"step {step}"
@@ -162,10 +148,9 @@ class GOEmbed(nn.Module):
                 with torch.set_grad_enabled(recorded):
                     scaled = iter(gradients if self.scale is None else self.scale(gradients, step, timestep))
                     displacement = tree_map(lambda leaf, s=scaled: leaf - next(s), displacement)
-                trail.append(displacement)
         if not recorded:
-            origin, *trail = (tree_map(torch.detach, tree) for tree in (origin, *trail))
-        return origin, trail
+            origin, displacement = (tree_map(torch.detach, tree) for tree in (origin, displacement))
+        return origin, displacement
 
     def _gradient(self, signal: Any, parts: list[Part], step: int, record: bool) -> list[Tensor]:
         model = self.forward_model

@@ -73,8 +73,8 @@ class PlaneTransformerConfig(PlaneNetworkConfig):
     )
 
 
-class VoxelNetworkConfig(TransformerConfig):
-    """Convolutions and a transformer on encoded voxels."""
+class VoxelTransformerConfig(TransformerConfig):
+    """Convolutions and a transformer behind an encoder of voxels."""
 
     encoder: ComponentConfig = component(
         "encoder", description="gives voxels, and has a forward model: goembed or unprojection"
@@ -88,22 +88,10 @@ class VoxelNetworkConfig(TransformerConfig):
         return self
 
 
-class VoxelTransformerConfig(VoxelNetworkConfig):
-    """Convolutions and a transformer behind an encoder of voxels."""
-
-    first_step: bool = Field(
-        default=False, description="the network sees the encoding of the first of several steps beside the last"
-    )
-
-
 class NetworkConfig(PlaneNetworkConfig):
     """The transformer of a reconstruction, on planes (whose un-patching is chosen) or on voxels (whose width is)."""
 
     width: PositiveInt = Field(default=16, description="on voxels: features of a cell before the first halving")
-    first_step: bool = Field(
-        default=False,
-        description="on voxels: behind several steps, the network sees the encoding of the first beside the last",
-    )
 
 
 class DrawConfig(Config):

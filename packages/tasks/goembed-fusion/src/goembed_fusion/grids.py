@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from goembed_core.config import ConfigError
 from goembed_core.protocols import Observations
+from goembed_core.trees import tree_map
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
@@ -45,22 +46,17 @@ class GridTransformer(nn.Module, ABC):
 
     def forward(self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None) -> Tensor:
         """How far from the origin the grids are; `(B, ...)`."""
-        return self.refine(self.encoded(observations, timestep))
-
-    def encoded(
-        self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None, **settings: Any
-    ) -> Float[Tensor, "batch ..."]:
-        """What the network is given; settings are those of the encoder."""
-        return self.encoder(observations, timestep, **settings)
+        return self.refine(self.encoder(observations, timestep))
 
     @abstractmethod
-    def refine(self, encoded: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
-        """What the network makes of what it is given; differentiable in that."""
+    def refine(self, grids: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """What the network makes of encoded grids; differentiable in them."""
 
     def signal(self, observations: Observations, **settings: Any) -> Tensor:
-        """The signal that the observations lead to; settings are those of the encoder."""
+        """The signal that the observations lead to; settings are those of the encoder's own `signal`."""
         origin = self.forward_model.origin(len(observations.values), observations.values.device)
-        return origin + self.refine(self.encoded(observations, **settings))
+        encoded = tree_map(torch.sub, self.encoder.signal(observations, **settings), origin)
+        return tree_map(torch.add, origin, self.refine(encoded))
 
     def example(self, batch_size: int, generator: torch.Generator) -> tuple[Observations, Any]:
         """What the encoder has for an example."""

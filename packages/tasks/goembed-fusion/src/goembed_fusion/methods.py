@@ -120,7 +120,7 @@ def embed_some(method: Method, sources: Observations, rays: int | None, random: 
         return method.signal(sources, **settings)
     with torch.no_grad():  # nothing of the encoding learns
         origin = method.forward_model.origin(len(sources.values), sources.values.device)
-        encoded = method.encoded(sources, **settings)
+        encoded = encoder(sources, **settings)
     return tree_map(torch.add, origin, method.refine(encoded))
 
 
@@ -174,11 +174,9 @@ def _unprojection(config: ExperimentConfig) -> Named:
 
 
 def _transformed(encoder: ComponentConfig, network: NetworkConfig) -> ComponentConfig:
-    shared = network.model_dump(exclude={"width", "unpatch", "first_step"})
+    shared = network.model_dump(exclude={"width", "unpatch"})
     if isinstance(encoder.settings.forward_model.settings, VoxelsConfig):
-        several = isinstance(encoder.settings, GOEmbedConfig) and encoder.settings.steps > 1
-        shared |= {"width": network.width, "first_step": network.first_step and several}
-        return _encoder("voxel-transformer", VoxelTransformerConfig(encoder=encoder, **shared))
+        return _encoder("voxel-transformer", VoxelTransformerConfig(encoder=encoder, width=network.width, **shared))
     return _encoder("plane-transformer", PlaneTransformerConfig(encoder=encoder, unpatch=network.unpatch, **shared))
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from goembed_core.config import ConfigError
 from goembed_core.precision import at_least_float32
-from goembed_core.protocols import Observations
 from goembed_dit.block import DiTBlock
-from goembed_encoder.encoder import GOEmbed
 from goembed_triplane.grids import Voxels
-from jaxtyping import Float, Num
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from goembed_fusion.config import VoxelNetworkConfig, VoxelTransformerConfig
+from goembed_fusion.config import VoxelTransformerConfig
 from goembed_fusion.grids import GridTransformer
 
 MLP_RATIO = 4.0
@@ -31,51 +28,32 @@ class Modulation(NamedTuple):
 
 
 class VoxelTransformer(GridTransformer):
-    """`ζ = ζ_in + network(ζ_in)`, `ζ_in` the voxels that an encoder gives.  At first the network adds nothing.
-
-    With `first_step` the network sees what the first of several gradient steps gave as well: what the views show before
-    anything was explained.
-    """
+    """`ζ = ζ_in + network(ζ_in)`, `ζ_in` the voxels that an encoder gives.  At first the network adds nothing."""
 
     def __init__(self, encoder: nn.Module, config: VoxelTransformerConfig):
         super().__init__(encoder, config, Voxels, "voxels")
-        if config.first_step and not (isinstance(encoder, GOEmbed) and encoder.config.steps > 1):
-            raise ConfigError("first_step=true: expected an encoder of several gradient steps; set first_step=false")
-        self.channels, side = encoder.forward_model.decode.representation.shape[:2]
-        self.network = VoxelNetwork(config, (1 + config.first_step) * self.channels, self.channels, side)
+        channels, side = encoder.forward_model.decode.representation.shape[:2]
+        self.network = VoxelNetwork(config, channels, side)
 
-    def encoded(
-        self, observations: Observations, timestep: Num[Tensor, " batch"] | None = None, **settings: Any
-    ) -> Float[Tensor, "batch c r r r"]:
-        """The voxels of the last step, and, with `first_step`, those of the first beside them in the channels."""
-        if not self.config.first_step:
-            return super().encoded(observations, timestep, **settings)
-        trail = self.encoder.trail(observations, timestep, **settings)
-        return torch.cat([trail[-1], trail[0]], 1)
-
-    def refine(self, encoded: Float[Tensor, "batch given r r r"]) -> Float[Tensor, "batch c r r r"]:
+    def refine(self, grids: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch c r r r"]:
         """What the network makes of encoded voxels; differentiable in them."""
-        return encoded[:, : self.channels] + at_least_float32(self.network(encoded))
+        return grids + at_least_float32(self.network(grids))
 
 
 class VoxelNetwork(nn.Module):
     """`up(blocks(down(ζ)))`: a transformer on blocks of voxels, within convolutions.
 
     Convolutions halve the grid until a cell is what was a patch, which is a token; convolutions of interpolated
-    features beside those from before each halving lead back, so that no weight knows where in a patch a cell is.  It
-    sees `asinh ζ`, as some cells of an encoding are fifty times as long as others.  Its last layer is zero at first.
-
-    **Arguments:**
-    - `given`: channels that are seen.
-    - `channels`, `side`: of the signal.
+    features beside those from before each halving lead back, so that no weight knows where in a patch a cell is.  Its
+    last layer is zero at first.
     """
 
-    def __init__(self, config: VoxelNetworkConfig, given: int, channels: int, side: int):
+    def __init__(self, config: VoxelTransformerConfig, channels: int, side: int):
         super().__init__()
         halvings = config.patch_size.bit_length() - 1
         widths = [config.width * 2**level for level in range(halvings)] + [config.hidden_size]
         self.widths = widths[:-1][::-1]  # of the features on the way back
-        self.first = _convolution(given, widths[0])
+        self.first = _convolution(channels, widths[0])
         self.down = nn.ModuleList(_convolution(before, after, stride=2) for before, after in pairwise(widths))
         tokens = (side // config.patch_size) ** 3
         self.positions = nn.Parameter(torch.randn(tokens, config.hidden_size) / math.sqrt(config.hidden_size))
@@ -89,10 +67,10 @@ class VoxelNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(
-        self, voxels: Float[Tensor, "batch given r r r"], time: Modulation | None = None
+        self, voxels: Float[Tensor, "batch c r r r"], time: Modulation | None = None
     ) -> Float[Tensor, "batch c r r r"]:
         """What is to be added."""
-        x, beside = F.silu(self.first(voxels.asinh())), []
+        x, beside = F.silu(self.first(voxels)), []
         for halve in self.down:
             beside.append(x)
             x = F.silu(halve(x))

@@ -9,7 +9,7 @@ from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskCo
 from goembed_core.config.solvers import SamplerConfig, ScheduleConfig
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from goembed_fusion.config import PlaneNetworkConfig, VoxelNetworkConfig
+from goembed_fusion.config import PlaneNetworkConfig, VoxelTransformerConfig
 
 
 def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class PlaneDenoiserConfig(PlaneNetworkConfig):
     )
 
 
-class VoxelDenoiserConfig(VoxelNetworkConfig):
+class VoxelDenoiserConfig(VoxelTransformerConfig):
     """Convolutions and a transformer on what a context and a noisy target are encoded to together."""
 
     encoder: ComponentConfig = component(
