@@ -317,11 +317,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(
-        1000,
+        1200,
         steps=[1, 5],
         encodings="embedded",
         clip_norm=0.02,
-        optimizer={"lr": 2e-3, "betas": [0.9, 0.999]},
+        optimizer={"lr": 1e-3, "betas": [0.9, 0.999]},
+        draw={"fewest_share": 0.4},
         evaluate={"fit": {"objects": 0}},
     ),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),
