@@ -32,6 +32,7 @@ FIRST_PARTY: dict[tuple[str, str], str] = {
     ("denoiser", "dit"): "goembed-dit",
     ("denoiser", "pixel-aligned"): "goembed-pixel-aligned",
     ("denoiser", "plane-denoiser"): "goembed-fusion",
+    ("denoiser", "voxel-denoiser"): "goembed-fusion",
     ("denoiser", "projection-mlp"): "goembed-posterior-check",
     ("encoder", "pixel-aligned"): "goembed-pixel-aligned",
     ("dataset", "blender"): "goembed-multiview-datasets",

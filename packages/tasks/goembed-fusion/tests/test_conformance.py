@@ -79,6 +79,24 @@ def test_a_denoiser_of_planes_that_overlap_conforms(check):
     check()
 
 
+def voxel_denoiser():
+    model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
+    settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}
+    network = plugins.build(
+        "denoiser", "voxel-denoiser", {"encoder": {"name": "goembed", "forward_model": model}, **settings}
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # at first it adds nothing, and knows no time
+        for weights in [*network.network.parameters(), *network.time.parameters()]:
+            weights.copy_(0.1 * torch.randn(weights.shape, generator=generator))
+    return network
+
+
+@parametrize_denoiser(voxel_denoiser)
+def test_a_denoiser_of_voxels_conforms(check):
+    check()
+
+
 def voxel_transformer(encoder):
     model = {"name": "voxels", "renderer": RENDERER, "resolution": 4, "channels": 3}
     settings = {"patch_size": 2, "hidden_size": 8, "depth": 1, "num_heads": 2, "width": 4}

@@ -13,7 +13,7 @@ from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
 from goembed_core.schedule import NoiseSchedule
-from goembed_core.trees import select_views
+from goembed_core.trees import select_items, select_views
 from goembed_encoder.config import EncodingConfig
 from goembed_encoder.encoder import GOEmbed
 from goembed_fusion.generation.config import PlaneDenoiserConfig
@@ -80,7 +80,7 @@ def test_a_context_of_zeros_is_none_and_a_target_of_zeros_leaves_the_regression(
     assert torch.equal(found[1], none[1]) and torch.equal(found[[0, 2]], all_of_it[[0, 2]])
     assert not torch.allclose(found[0], none[0])
     blank = target._replace(values=torch.zeros_like(target.values))
-    assert torch.equal(network(context, blank, 0 * timestep), network.regress(network.encode(context)))
+    assert torch.equal(network(context, blank, 0 * timestep), network.regress(network.known(context)))
 
 
 def shaken():
@@ -140,4 +140,4 @@ def test_what_does_not_fit_is_said():
     with pytest.raises(UserError, match=r"context: 3, timestep: 2, noisy target: 3"):
         network(context, target, timestep[:2])
     with pytest.raises(UserError, match="a context of 2 signals, a noisy target of 3"):
-        network.denoise(network.encode(context)[:2], target, timestep)
+        network.denoise(select_items(network.known(context), slice(0, 2)), target, timestep)

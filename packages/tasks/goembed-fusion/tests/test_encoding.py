@@ -169,6 +169,17 @@ def test_sources_and_targets_are_different_views_and_as_many_in_a_batch(scenes):
     assert seen == {1, 2, 3, 4}
 
 
+def test_the_fewest_sources_can_have_a_share_of_their_own(scenes):
+    counts = []
+    for step in range(200):
+        config = DrawConfig(sources=(1, 4), fewest_share=0.6, targets=1, target_rays=1)
+        counts.append(draw(scenes["train"], config, ItemRandom(0, [0]), ItemRandom(0, [step])).sources.values.shape[1])
+    shares = [counts.count(number) / len(counts) for number in (1, 2, 3, 4)]
+    assert shares[0] == pytest.approx(0.7, abs=0.08) and all(
+        each == pytest.approx(0.1, abs=0.06) for each in shares[1:]
+    )
+
+
 def test_the_fixed_list_is_fixed_and_holds_out_objects_and_views(scenes):
     one, other = (fixed_list(scenes["test"], 2, sources, 2) for sources in (3, 6))
     assert (one.targets == other.targets).all() and (one.sources == other.sources[:, :3]).all()

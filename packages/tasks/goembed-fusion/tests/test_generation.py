@@ -26,10 +26,11 @@ TASK = "goembed_fusion"
 MODEL = "denoiser.encoder.forward_model"
 
 
-def tiny(objects, *more):
+def tiny(objects, *more, preset="triplane"):
     return [
-        f"task={TASK}", f"dataset.path={objects}", "dataset.size=12", "dataset.packed=false", "train.images=8",
-        "train.batch_size=4", "train.log_every_nimg=4", "views.context=[1,2]", "views.rays=20", "views.encoded_rays=20",
+        f"task={TASK}", f"preset={preset}", "encodings=null", f"dataset.path={objects}", "dataset.size=12",
+        "dataset.packed=false", "train.images=8", "train.batch_size=4", "train.log_every_nimg=4",
+        "views.context=[1,2]", "views.rays=20", "views.encoded_rays=20",
         "sampler.num_steps=2", "evaluate.context=[1,2]", "evaluate.objects=2", "evaluate.samples=2", "evaluate.views=1",
         "evaluate.intervals=20", "evaluate.pictures=2", "evaluate.features=null", "denoiser.encoder.steps=2",
         f"{MODEL}.resolution=16", f"{MODEL}.channels=2", f"{MODEL}.renderer.samples=6", "denoiser.hidden_size=8",
@@ -37,10 +38,10 @@ def tiny(objects, *more):
     ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def run(objects, tmp_path_factory):
+@pytest.fixture(scope="module", params=["triplane", "quick"])
+def run(objects, tmp_path_factory, request):
     directory = tmp_path_factory.mktemp("runs") / "fusion"
-    assert cli.main(["train", *tiny(objects), f"run.dir={directory}"]) == 0
+    assert cli.main(["train", *tiny(objects, preset=request.param), f"run.dir={directory}"]) == 0
     return directory
 
 
@@ -92,8 +93,9 @@ def test_samples_can_be_viewed(run):
     assert shown[0].images.shape == (1, 3, 12, 12) and shown[0].distance > 2
 
 
-def test_every_weight_learns_of_both_networks(objects):
-    config = resolve(TASK, tiny(objects)[1:]).config
+@pytest.mark.parametrize("preset", ["triplane", "quick"])
+def test_every_weight_learns_of_both_networks(objects, preset):
+    config = resolve(TASK, tiny(objects, preset=preset)[1:]).config
     scenes, networks = load(config.dataset, "train"), models.build(config)
     training = models.Training(config, networks)
     generator = torch.Generator().manual_seed(0)
@@ -107,6 +109,7 @@ def test_every_weight_learns_of_both_networks(objects):
         idle = {
             key for key, weight in networks[name].named_parameters() if weight.grad is None or not weight.grad.any()
         }
+        idle.discard("prior")  # of signals of which nothing is given
         assert idle == (set() if name == "denoiser" else {key for key in idle if "of_time" in key})
 
 
@@ -177,7 +180,7 @@ def test_a_loaded_model_samples_as_it_did(run, objects, tmp_path):
         solver = Solver(each, 0, 4)
         known = solver.encode(each.denoiser, judged.context)
         found.append(solver.samples(known, judged.target.params, 2, config.sampler, "x"))
-    assert torch.equal(found[0].planes, found[1].planes)
+    assert torch.equal(found[0].signals, found[1].signals)
 
 
 def test_a_sample_does_not_depend_on_its_batch(run):
@@ -190,7 +193,7 @@ def test_a_sample_does_not_depend_on_its_batch(run):
         for batch_size in (1, 4):
             solver = Solver(model, 0, batch_size)
             known = solver.encode(model.denoiser, judged.context)
-            found.append(solver.samples(known, judged.target.params, 2, sampler, "x").planes)
+            found.append(solver.samples(known, judged.target.params, 2, sampler, "x").signals)
         torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
         assert not torch.allclose(found[0][0], found[0][1])
 
@@ -221,13 +224,14 @@ def test_what_has_no_planes_is_refused():
         plugins.build("denoiser", "plane-denoiser", {"encoder": encoder})
 
 
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("preset", ["quick", "triplane", "paper"])
 def test_presets_are_sound(preset):
     """Their settings fit each other; a network of the published size is built without memory."""
     config = resolve(TASK, [f"preset={preset}"]).config
     with torch.device("meta"):
         network = config.denoiser.build().network
-    count = sum(weight.numel() for weight in network.transformer.blocks.parameters())
+    blocks = network.blocks if preset == "quick" else network.transformer.blocks
+    count = sum(weight.numel() for weight in blocks.parameters())
     if preset == "paper":
         assert count == 28 * (18 * 1152**2 + 15 * 1152)  # DiT-XL/2's blocks
         assert config.optimizer.lr == 5e-5 and config.views.context == (4, 4) and config.views.target == 2

@@ -37,3 +37,8 @@ def checkerboard_energy(planes: Float[Tensor, "batch planes c r r"], patch_size:
     down = sum(power[:, (rows + shift) % side, columns] for shift in (-REACH, REACH)) / 2
     across = sum(power[:, rows, (columns + shift) % side] for shift in (-REACH, REACH)) / 2
     return power[:, rows, columns].mean(1) / torch.maximum(down, across).mean(1).clamp(min=1e-30)
+
+
+def slices(voxels: Float[Tensor, "batch c r r r"]) -> Float[Tensor, "batch planes c r r"]:
+    """The slices of voxels across each axis, one after the other."""
+    return torch.cat([voxels.movedim(axis, 1) for axis in (2, 3, 4)], 1)

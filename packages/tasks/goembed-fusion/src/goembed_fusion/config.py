@@ -100,6 +100,10 @@ class DrawConfig(Config):
     sources: tuple[PositiveInt, PositiveInt] = Field(
         default=(1, 4), description="fewest and most views that are encoded; their number is drawn for each batch"
     )
+    fewest_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the batches that have the fewest; the number of the others is drawn as it is, evenly",
+    )
     source_rays: PositiveInt | None = Field(
         default=128,
         description="pixels of each view that gradient steps after the first look at, drawn anew; null for all",
@@ -313,11 +317,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 RECONSTRUCTION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": _preset(
-        1000,
+        1200,
         steps=[1, 5],
         encodings="embedded",
         clip_norm=0.02,
-        optimizer={"lr": 2e-3, "betas": [0.9, 0.999]},
+        optimizer={"lr": 1e-3, "betas": [0.9, 0.999]},
+        draw={"fewest_share": 0.4},
         evaluate={"fit": {"objects": 0}},
     ),
     "triplane": _preset(600, forward_model=TRIPLANE, compare_unpatching=["linear"]),

@@ -30,6 +30,13 @@ def goembed_register(register: Register) -> None:
         summary="planes that explain a context and a noisy target, by a transformer on the encodings of both",
     )
     register(
+        "denoiser",
+        "voxel-denoiser",
+        "goembed_fusion.generation.voxels:from_config",
+        config="goembed_fusion.generation.config:VoxelDenoiserConfig",
+        summary="voxels that explain a context and a noisy target, each encoded by what it is worth",
+    )
+    register(
         "encoder",
         "voxel-transformer",
         "goembed_fusion.volume:from_config",
@@ -61,7 +68,7 @@ def goembed_register(register: Register) -> None:
         config="goembed_fusion.generation.config:GOEmbedFusionConfig",
         presets="goembed_fusion.generation.config:FUSION_PRESETS",
         sample_config="goembed_fusion.generation.config:FusionSampleConfig",
-        summary="sample the objects that a few views, or none, could be of: diffusion over triplanes",
+        summary="sample the objects that a few views, or none, could be of: diffusion over voxels or triplanes",
     )
     for name in ("plenoptic_encoding", "sparse_view_reconstruction"):
         register(

@@ -104,6 +104,8 @@ def draw(scenes: Scenes, config: DrawConfig, random: ItemRandom, shared: ItemRan
     """Objects and views for the items of a batch; all have as many sources, which `shared`, of one item, draws."""
     low, high = config.sources
     count = int(shared.stream("sources").randint(low, high + 1, 1))
+    if float(shared.stream("fewest").rand()) < config.fewest_share:
+        count = low
     objects, views = scenes.images.shape[:2]
     chosen = random.stream("objects").randint(0, objects, 1)[:, 0]
     order = random.stream("views").rand(views).argsort(1)

@@ -56,7 +56,7 @@ def samples(run: Run) -> list[Viewable]:
         drawn = solver.samples(solver.encode(network, views), target.params, count, config.sampler, name)
         for number in range(count):
             called = f"{name} {number + 1}" if count > 1 else f"sample {name}"
-            found.append(_viewable(called, network.forward_model, drawn.planes[number : number + 1], _unsigned(given)))
+            found.append(_viewable(called, network.forward_model, drawn.signals[number : number + 1], _unsigned(given)))
     other = solver.model.regression
     if other is not None:
         planes = solver.regress(solver.encode(other, given))

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from goembed_core.config import ComponentConfig, Config, OptimizerConfig, TaskConfig, TrainConfig, component
 from goembed_core.config.solvers import SamplerConfig, ScheduleConfig
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from goembed_fusion.config import NetworkConfig
+from goembed_fusion.config import PlaneNetworkConfig, VoxelTransformerConfig
 
 
 def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
@@ -19,7 +19,14 @@ def _triplane(resolution: int, channels: int, samples: int) -> dict[str, Any]:
     return {"timesteps": 1000, "steps": 3, "gain": 1.0, "scale_dims": (1, 2), "forward_model": model}
 
 
-class PlaneDenoiserConfig(NetworkConfig):
+def _voxels(resolution: int, channels: int) -> dict[str, Any]:
+    """The encoder of the denoiser, around voxels: one of those that the package carries."""
+    renderer = {"samples": 16, "proposal_samples": [24], "background": "white", "view_dependent": False}
+    model = {"name": "voxels", "resolution": resolution, "channels": channels, "renderer": renderer}
+    return {"steps": 3, "gain": 1.0, "forward_model": model}
+
+
+class PlaneDenoiserConfig(PlaneNetworkConfig):
     """A transformer on what a context and a noisy target are encoded to."""
 
     encoder: ComponentConfig = component(
@@ -31,6 +38,20 @@ class PlaneDenoiserConfig(NetworkConfig):
     width: PositiveInt = Field(default=32, description="of the convolutions of unpatch=convolutional")
     checkpoint_blocks: bool = Field(
         default=False, description="recompute each block in the backward pass: less memory, a third more time"
+    )
+
+
+class VoxelDenoiserConfig(VoxelTransformerConfig):
+    """Convolutions and a transformer on what a context and a noisy target are encoded to together."""
+
+    encoder: ComponentConfig = component(
+        "encoder", "goembed", params=_voxels(16, 12), description="gives voxels of clean views: goembed"
+    )
+    schedule: ScheduleConfig = Field(
+        default=ScheduleConfig(), description="of the noise, which says what a noisy view is worth"
+    )
+    most_views: PositiveFloat = Field(
+        default=4.0, description="clean views that the encoder has learned; more are worth as much together"
     )
 
 
@@ -93,7 +114,12 @@ class GOEmbedFusionConfig(TaskConfig):
         "denoiser",
         "plane-denoiser",
         params={"encoder": {"name": "goembed", **_triplane(32, 12, 16)}},
-        description="what makes planes of context and noisy target; its encoder has the forward model",
+        description="what makes planes, or voxels, of context and noisy target; its encoder has the forward model",
+    )
+    encodings: str | None = Field(
+        default=None,
+        description="encodings that are trained already and stay as they are, so that networks alone learn: embedded, "
+        "the package's own, or the folder of a run of plenoptic_encoding; null trains them with the networks",
     )
     regression: bool = Field(
         default=True, description="train the same network without noisy targets too: what it is to be compared with"
@@ -135,6 +161,17 @@ class FusionSampleConfig(Config):
 
 FUSION_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
+        "train": {"images": 2_400, "batch_size": 4, "ema_halflife_nimg": 120, "log_every_nimg": 160,
+                  "checkpoint_every_nimg": 800, "mixed_precision": "no", "clip_norm": 0.02},
+        "optimizer": {"lr": 1e-3, "betas": (0.9, 0.999), "warmup_nimg": 80, "muon_lr": None},
+        "denoiser": {"name": "voxel-denoiser", "encoder": {"name": "goembed", **_voxels(16, 12)}},
+        "encodings": "embedded",
+        "views": {"rays": 96, "encoded_rays": 96},
+        "schedule": {"timestep_shift": 2.0},
+        "sampler": {"num_steps": 10},
+        "evaluate": {"objects": 24},
+    },
+    "triplane": {
         "train": {"images": 5_000, "batch_size": 8, "ema_halflife_nimg": 200, "log_every_nimg": 200,
                   "checkpoint_every_nimg": 1_000, "mixed_precision": "no"},
         "views": {"rays": 96, "encoded_rays": 96},

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from goembed_core.config import ConfigError
 from goembed_core.errors import UserError
 from goembed_core.protocols import Observations
-from goembed_core.randomness import ItemRandom
 from goembed_core.traits import DenoiserTraits
 from goembed_core.trees import named_leaves
 from goembed_encoder.encoder import GOEmbed
-from goembed_nerf_renderer.cameras import random_pixels
-from jaxtyping import Bool, Float, Num
-from torch import Tensor, nn
+from jaxtyping import Float, Num
+from torch import Tensor
 
 from goembed_fusion.generation.config import PlaneDenoiserConfig
+from goembed_fusion.generation.grids import GridDenoiser, Thinned, known_views, require_items
 from goembed_fusion.generation.network import PlaneNetwork
 
 
-class Thinned(NamedTuple):
-    """What gradient steps after the first look at in training: so many pixels of each whole image, drawn anew."""
-
-    rays: int
-    random: ItemRandom
-
-
-class PlaneDenoiser(nn.Module):
+class PlaneDenoiser(GridDenoiser):
     """`ζ = ζ_0 + e + net(e_ctxt, e_trgt, t)` with `e = e_ctxt + e_trgt`, the encodings of the context and of the noise.
 
     Both are encoded by one encoder, which is told the timestep of the noisy target.  Views of zeros are not there: so
@@ -43,7 +33,7 @@ class PlaneDenoiser(nn.Module):
     conformance = DenoiserTraits(uses_params=True, context_is_a_set=True)
 
     def __init__(self, encoder: GOEmbed, config: PlaneDenoiserConfig):
-        super().__init__()
+        super().__init__(encoder)
         if encoder.config.timesteps is None:
             raise ConfigError("denoiser.encoder.timesteps is null: give T of the schedule that noises the target")
         leaves = list(named_leaves(encoder.forward_model.origin(1, torch.device("cpu")), "signal").values())
@@ -56,27 +46,12 @@ class PlaneDenoiser(nn.Module):
         planes, channels, side, _ = shapes[0]
         if side % config.patch_size:
             raise ConfigError(f"denoiser.patch_size={config.patch_size} does not divide the planes' side, {side}")
-        self.config, self.encoder = config, encoder
+        self.config = config
         self.network = PlaneNetwork(config, planes, channels, side)
 
-    @property
-    def forward_model(self) -> nn.Module:
-        """The encoder's, which the planes are signals of."""
-        return self.encoder.forward_model
-
-    def forward(
-        self,
-        context: Observations,
-        noisy_target: Observations,
-        timestep: Num[Tensor, " batch"],
-        thinned: Thinned | None = None,
-    ) -> Float[Tensor, "batch planes c r r"]:
-        """The planes that explain whole images in [-1, 1] of a context and of a noisy target."""
-        sizes = {"context": len(context.values), "timestep": len(timestep), "noisy target": len(noisy_target.values)}
-        if len(set(sizes.values())) > 1:
-            given = ", ".join(f"{name}: {size}" for name, size in sizes.items())
-            raise UserError(f"context, noisy target and timestep are of different numbers of signals ({given})")
-        return self.denoise(self.encode(context, None, thinned), noisy_target, timestep, thinned)
+    def known(self, context: Observations, thinned: Thinned | None = None) -> Observations:
+        """The encoding of the context."""
+        return Observations(self.encode(context, None, thinned), None)
 
     def encode(
         self,
@@ -92,31 +67,24 @@ class PlaneDenoiser(nn.Module):
         if thinned is None:
             return self.encoder(images, timestep, mask=there)
 
-        def some(seen: Observations, drawn: ItemRandom, step: int) -> Observations:
-            """The first step, which takes the forward model's shortcut, looks at everything."""
-            return random_pixels(seen, thinned.rays, drawn) if step else seen
-
         name = "context" if timestep is None else "target"
-        return self.encoder(images, timestep, mask=there, draw=some, random=thinned.random.stream(name))
+        return self.encoder(images, timestep, mask=there, draw=thinned.draw, random=thinned.random.stream(name))
 
     def denoise(
         self,
-        known: Float[Tensor, "batch planes c r r"],
+        known: Observations,
         noisy_target: Observations,
         timestep: Num[Tensor, " batch"],
         thinned: Thinned | None = None,
     ) -> Float[Tensor, "batch planes c r r"]:
-        """The same of a context that is encoded: zeros for none."""
-        if len(known) != len(noisy_target.values) or tuple(timestep.shape) != (len(known),):
-            raise UserError(
-                f"a context of {len(known)} signals, a noisy target of {len(noisy_target.values)} and a timestep of "
-                f"shape {tuple(timestep.shape)}: expected one of each for every signal"
-            )
-        return self._refine(known, self.encode(noisy_target, timestep, thinned), timestep)
+        """The planes that explain an encoded context, zeros for none, and a noisy target."""
+        require_items(known, noisy_target, timestep)
+        return self._refine(known.values, self.encode(noisy_target, timestep, thinned), timestep)
 
-    def regress(self, known: Float[Tensor, "batch planes c r r"]) -> Float[Tensor, "batch planes c r r"]:
-        """What the network makes of an encoded context alone: the deterministic reconstruction."""
-        return self._refine(known, torch.zeros_like(known), torch.zeros(len(known), device=known.device))
+    def regress(self, known: Observations, thinned: Thinned | None = None) -> Float[Tensor, "batch planes c r r"]:
+        """What the network makes of an encoded context alone."""
+        planes = known.values
+        return self._refine(planes, torch.zeros_like(planes), torch.zeros(len(planes), device=planes.device))
 
     def example(
         self, batch_size: int, generator: torch.Generator
@@ -130,11 +98,6 @@ class PlaneDenoiser(nn.Module):
     def _refine(self, known: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
         added = self.network(torch.cat([known, noisy], 2), timestep)
         return self.forward_model.origin(len(known), known.device) + known + noisy + added
-
-
-def known_views(values: Float[Tensor, "batch views ..."]) -> Bool[Tensor, "batch views"]:
-    """Which views are there: those that are not all zeros, which is what diffusion leaves of a dropped context."""
-    return (values != 0).flatten(2).any(2)
 
 
 def from_config(config: PlaneDenoiserConfig) -> PlaneDenoiser:

@@ -17,11 +17,12 @@ from goembed_core.trees import repeat_items, select_views
 from jaxtyping import Float
 from torch import Tensor
 
-from goembed_fusion.checkerboard import checkerboard_energy
+from goembed_fusion.checkerboard import checkerboard_energy, slices
 from goembed_fusion.generation.config import GOEmbedFusionConfig
 from goembed_fusion.generation.judged import Judged, judged_views
 from goembed_fusion.generation.model import TASK
 from goembed_fusion.generation.solve import Samples, Solver
+from goembed_fusion.generation.voxels import VoxelDenoiser
 from goembed_fusion.scenes import Scenes
 
 SEED = 0  # of the bootstrap
@@ -47,7 +48,7 @@ class Evaluation(NamedTuple):
     samples: Samples  # from the fewest views, those of an object next to each other
     spread: Float[Tensor, "objects 2 height width"]  # standard deviation over samples, seen from both sides
     unconditional: Samples
-    regression: Float[Tensor, "objects planes c r r"] | None  # from the fewest views
+    regression: Float[Tensor, "objects ..."] | None  # from the fewest views
     psnr: dict[str, dict[int, Tensor]]
     seconds: dict[str, float]
 
@@ -88,16 +89,16 @@ class Judge:
     def seen(self, samples: Samples, views: Observations, number: int) -> Float[Tensor, "objects samples views ..."]:
         """What samples show from some views."""
         params = repeat_items(views.params, number)
-        return self.solver.views(self.solver.model.denoiser, samples.planes, params).unflatten(0, (-1, number))
+        return self.solver.views(self.solver.model.denoiser, samples.signals, params).unflatten(0, (-1, number))
 
-    def regressed(self, count: int) -> Float[Tensor, "objects planes c r r"]:
+    def regressed(self, count: int) -> Float[Tensor, "objects ..."]:
         """The deterministic reconstruction from so many views."""
         context = select_views(self.judged.context, slice(0, count))
         return self.solver.regress(self.solver.encode(self.solver.model.regression, context))
 
-    def answered(self, planes: Tensor) -> Float[Tensor, "objects views 3 height width"]:
+    def answered(self, signals: Tensor) -> Float[Tensor, "objects views 3 height width"]:
         """What reconstructions show from the judged views."""
-        return self.solver.views(self.solver.model.regression, planes, self.judged.views.params)
+        return self.solver.views(self.solver.model.regression, signals, self.judged.views.params)
 
     def judge_reconstruction(self, count: int, images: Float[Tensor, "objects samples views ..."]) -> None:
         """PSNR of samples in views that were neither given nor noised, beside that of the regression."""
@@ -153,15 +154,18 @@ class Judge:
         self.add("spread_ratio", far / near, True, note, lambda values: values.log().mean(-1).exp())
         return maps
 
-    def judge_planes(self, planes: Tensor, regression: Tensor | None) -> None:
-        """The checkerboard of sampled planes."""
-        patch = self.solver.model.denoiser.config.patch_size
-        note = "median energy of the planes at the patches' frequency over that around it; 1: none"
-        found = checkerboard_energy(planes.cpu(), patch).float()
-        self.add("checkerboard_energy", found, False, note, median)
+    def judge_grids(self, sampled: Tensor, regression: Tensor | None) -> None:
+        """The checkerboard of sampled planes, or of the slices of sampled voxels."""
+        network = self.solver.model.denoiser
+        note = "median energy of the planes, or slices, at the patches' frequency over that around it; 1: none"
+
+        def energy(grids: Tensor) -> Tensor:
+            planes = slices(grids) if isinstance(network, VoxelDenoiser) else grids
+            return checkerboard_energy(planes.cpu(), network.config.patch_size).float()
+
+        self.add("checkerboard_energy", energy(sampled), False, note, median)
         if regression is not None:
-            energy = median(checkerboard_energy(regression.cpu(), patch))
-            self.baselines["regression"]["checkerboard_energy"] = energy.item()
+            self.baselines["regression"]["checkerboard_energy"] = median(energy(regression)).item()
 
 
 def evaluate(config: GOEmbedFusionConfig, solver: Solver, scenes: Scenes) -> Evaluation:
@@ -177,12 +181,12 @@ def evaluate(config: GOEmbedFusionConfig, solver: Solver, scenes: Scenes) -> Eva
         found = judge.timed(f"samples from {count}", lambda c=count: judge.sampled(c, 1))
         judge.judge_reconstruction(count, judge.seen(found, judge.judged.views, 1))
     spread = judge.judge_spread(shown, many)
-    judge.judge_planes(shown.planes, answers)
+    judge.judge_grids(shown.signals, answers)
     free = judge.timed("samples from nothing", lambda: judge.sampled(0, 1))
     judge.timed("distances", lambda: judge.judge_distances("", fewest, images[:, 0]))
     seen = judge.seen(free, judge.judged.views, 1)[:, 0]
     judge.timed("distances of samples from nothing", lambda: judge.judge_distances("_unconditional", 0, seen))
-    number, steps = len(shown.planes), config.sampler.num_steps
+    number, steps = len(shown.signals), config.sampler.num_steps
     seconds = judge.seconds[f"samples from {fewest}"] / number
     judge.metrics["seconds_per_sample"] = MetricValue(seconds, False, number, f"{config.sampler.name}, {steps} steps")
     results = Results(TASK, solver.model.facts["images_seen"], judge.metrics, judge.baselines)

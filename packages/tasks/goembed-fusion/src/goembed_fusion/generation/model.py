@@ -20,11 +20,19 @@ from goembed_nerf_renderer.cameras import random_pixels
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from goembed_fusion.generation.config import GOEmbedFusionConfig, PlaneDenoiserConfig, RolesConfig
-from goembed_fusion.generation.denoiser import PlaneDenoiser, Thinned
+from goembed_fusion.generation.config import (
+    GOEmbedFusionConfig,
+    PlaneDenoiserConfig,
+    RolesConfig,
+    VoxelDenoiserConfig,
+)
+from goembed_fusion.generation.grids import GridDenoiser, Thinned
+from goembed_fusion.generation.voxels import VoxelDenoiser
 from goembed_fusion.scenes import Scenes
+from goembed_fusion.trained import take_encoding
 
 TASK = "goembed_fusion"
+PRIOR_OBJECTS = 64
 
 
 class SceneView(nn.Module):
@@ -42,32 +50,51 @@ class SceneView(nn.Module):
 class Model(NamedTuple):
     """What a run has trained."""
 
-    denoiser: PlaneDenoiser
-    regression: PlaneDenoiser | None
+    denoiser: GridDenoiser
+    regression: GridDenoiser | None
     schedule: NoiseSchedule
     views: RolesConfig
     facts: dict[str, Any]
 
 
-def build(config: GOEmbedFusionConfig) -> dict[str, PlaneDenoiser]:
+def build(config: GOEmbedFusionConfig) -> dict[str, GridDenoiser]:
     """The denoiser and, where it is wanted, the regression, which begins with the same weights.
 
     **Raises:** ConfigError for parts that do not fit each other.
     """
     settings = config.denoiser.settings
-    if not isinstance(settings, PlaneDenoiserConfig):
-        raise ConfigError(f"denoiser.name={config.denoiser.name}: expected plane-denoiser")
-    known = getattr(settings.encoder.settings, "timesteps", None)
-    if known != config.schedule.num_timesteps:
-        raise ConfigError(
-            f"denoiser.encoder.timesteps={known} and schedule.num_timesteps={config.schedule.num_timesteps}: make "
-            f"these equal"
-        )
+    if isinstance(settings, PlaneDenoiserConfig):
+        known = getattr(settings.encoder.settings, "timesteps", None)
+        if known != config.schedule.num_timesteps:
+            raise ConfigError(
+                f"denoiser.encoder.timesteps={known} and schedule.num_timesteps={config.schedule.num_timesteps}: make "
+                f"these equal"
+            )
+    elif isinstance(settings, VoxelDenoiserConfig):
+        for key in ("num_timesteps", "betas"):
+            own, other = getattr(settings.schedule, key), getattr(config.schedule, key)
+            if own != other:
+                raise ConfigError(f"denoiser.schedule.{key}={own} and schedule.{key}={other}: make these equal")
+    else:
+        raise ConfigError(f"denoiser.name={config.denoiser.name}: expected plane-denoiser or voxel-denoiser")
     found = {}
     for name in ("denoiser", "regression")[: 1 + config.regression]:
         torch.manual_seed(config.train.seed)
         found[name] = config.denoiser.build()
+        if config.encodings is not None:
+            take_encoding(found[name].encoder, f"the {name}", config.encodings)
     return found
+
+
+def begin(networks: dict[str, GridDenoiser], scenes: Scenes, roles: RolesConfig) -> None:
+    """Give networks that have a prior that of the first objects, each of as many views as are given at most."""
+    device = next(next(iter(networks.values())).parameters()).device
+    objects = torch.arange(min(PRIOR_OBJECTS, len(scenes.images)))
+    views = torch.arange(roles.context[1]).expand(len(objects), -1)
+    seen = signed(scenes.views(objects, views, device))
+    for network in networks.values():
+        if isinstance(network, VoxelDenoiser):
+            network.begin(seen)
 
 
 def save(directory: Path, config: GOEmbedFusionConfig, networks: dict[str, nn.Module], facts: dict[str, Any]) -> None:
@@ -93,7 +120,7 @@ def load(directory: Path, device: torch.device | str = "cpu") -> Model:
 class Training:
     """What both networks learn of a batch."""
 
-    def __init__(self, config: GOEmbedFusionConfig, networks: dict[str, PlaneDenoiser]):
+    def __init__(self, config: GOEmbedFusionConfig, networks: dict[str, GridDenoiser]):
         self.config, self.networks = config, networks
         self.schedule = NoiseSchedule(config.schedule)
 
@@ -108,7 +135,8 @@ class Training:
         network = self.networks["regression"]
         dfm = self._dfm(network, network.forward_model)
         context = dfm.drop_context(split.context, random)
-        signal = network.regress(network.encode(context, None, self._thinned(random)))
+        thinned = self._thinned(random)
+        signal = network.regress(network.known(context, thinned), thinned)
         scored = {"target": self._scored(split.target, random)}
         if split.novel is not None:
             scored["novel"] = self._scored(split.novel, random)

@@ -1,4 +1,4 @@
-"""What the report shows: samples beside the truth, where they differ, their planes, and rides around them."""
+"""What the report shows: samples beside the truth, where they differ, their grids, and rides around them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from goembed_fusion.generation.config import FusionEvaluateConfig
-from goembed_fusion.generation.denoiser import PlaneDenoiser
 from goembed_fusion.generation.evaluation import Evaluation
+from goembed_fusion.generation.grids import GridDenoiser
 from goembed_fusion.generation.solve import Solver
+from goembed_fusion.generation.voxels import VoxelDenoiser
+from goembed_fusion.pictures import planes_of
 from goembed_fusion.sampling import FRAMES_PER_SECOND, around
 
 RIDES, FRAMES, FRAME_PX = 2, 18, 64
@@ -50,8 +52,12 @@ def compose(report: Report, config: FusionEvaluateConfig, solver: Solver, found:
         name: [each[k].mean().item() for k in counts] for name, each in found.psnr.items() if set(counts) <= set(each)
     }
     report.figure(line_plot(counts, lines, "views given", "PSNR, dB"), "More views")
-    report.section("Planes", "The length of the features in each cell, of one sample of each object.")
-    lengths = found.samples.planes[:: config.samples][:4].norm(dim=2).cpu()
+    report.section(
+        "Planes",
+        "The length of the features in each cell, of one sample of each object; of voxels, the mean along an axis.",
+    )
+    sampled = found.samples.signals[:: config.samples][:4]
+    lengths = _lengths(solver.model.denoiser, sampled).cpu()
     labels = ("xy", "xz", "yz") if lengths.shape[1] == 3 else ()
     report.figure(heatmap_grid(lengths, found.judged.names[: len(lengths)], labels, "length of the feature"), "Sampled")
     report.section("Turntables", "Once round: two samples of an object, then the regression where there is one.")
@@ -70,7 +76,7 @@ def _samples(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, sh
     params = _first_view(judged.views.params, shown)
     for number in range(min(2, many)):
         rows = torch.arange(shown, device=device) * many + number
-        columns.append(solver.views(solver.model.denoiser, found.samples.planes[rows], params))
+        columns.append(solver.views(solver.model.denoiser, found.samples.signals[rows], params))
         labels.append(f"sample {number + 1}")
     if found.regression is not None:
         columns.append(solver.views(solver.model.regression, found.regression[:shown], params))
@@ -80,10 +86,16 @@ def _samples(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, sh
 
 def _unconditional(solver: Solver, found: Evaluation, shown: int) -> Figure:
     free, judged = found.unconditional, found.judged
-    shown = min(shown, len(free.planes))
-    other = solver.views(solver.model.denoiser, free.planes[:shown], _first_view(judged.views.params, shown))
+    shown = min(shown, len(free.signals))
+    other = solver.views(solver.model.denoiser, free.signals[:shown], _first_view(judged.views.params, shown))
     images = torch.cat([free.images[:shown].cpu(), other.cpu()], 1)
     return image_grid(images.transpose(0, 1))
+
+
+def _lengths(network: GridDenoiser, signals: Tensor) -> Float[Tensor, "n planes r r"]:
+    if isinstance(network, VoxelDenoiser):
+        return planes_of(network.forward_model.decode.representation, signals)
+    return signals.norm(dim=2)
 
 
 def _first_view(params: PosedPixels, shown: int) -> PosedPixels:
@@ -92,8 +104,8 @@ def _first_view(params: PosedPixels, shown: int) -> PosedPixels:
 
 def _ride(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, row: int) -> bytes:
     first = select_items(found.judged.context, slice(row, row + 1))
-    planes = found.samples.planes[row * config.samples : row * config.samples + min(2, config.samples)]
-    shots = [turntable(solver.model.denoiser, one[None], around(first, FRAMES), FRAME_PX) for one in planes]
+    sampled = found.samples.signals[row * config.samples : row * config.samples + min(2, config.samples)]
+    shots = [turntable(solver.model.denoiser, one[None], around(first, FRAMES), FRAME_PX) for one in sampled]
     if found.regression is not None:
         one = found.regression[row : row + 1]
         shots.append(turntable(solver.model.regression, one, around(first, FRAMES), FRAME_PX))
@@ -102,9 +114,9 @@ def _ride(config: FusionEvaluateConfig, solver: Solver, found: Evaluation, row: 
 
 @torch.no_grad()
 def turntable(
-    network: PlaneDenoiser, planes: Float[Tensor, "1 planes c r r"], camera: Camera, size: int
+    network: GridDenoiser, signal: Float[Tensor, "1 ..."], camera: Camera, size: int
 ) -> Float[Tensor, "frames 3 {size} {size}"]:
-    """What square cameras see of planes, in [-1, 1].
+    """What square cameras see of a signal, in [-1, 1].
 
     **Arguments:**
     - `camera`: leaves `(1, frames, ...)`.
@@ -114,7 +126,7 @@ def turntable(
     seen = []
     for number in range(camera.intrinsics.shape[1]):
         params = whole_image(Camera(*(leaf[:, number : number + 1] for leaf in camera)), size, size)
-        seen.append(2 * network.forward_model(planes, params)[0, 0].float().cpu() - 1)
+        seen.append(2 * network.forward_model(signal, params)[0, 0].float().cpu() - 1)
     return torch.stack(seen)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from goembed_fusion.generation import model as models
 from goembed_fusion.generation.config import FusionSampleConfig
-from goembed_fusion.generation.denoiser import PlaneDenoiser
+from goembed_fusion.generation.grids import GridDenoiser
 from goembed_fusion.generation.judged import judged_views
 from goembed_fusion.generation.pictures import gif, turntable
 from goembed_fusion.generation.solve import Solver
@@ -58,7 +58,7 @@ def sample(run: Run | None, config: FusionSampleConfig) -> Path:
     found = solver.samples(solver.encode(network, given), target.params, config.num_samples, config.sampler, "sample")
     ride = around(context, config.frames)
     for number in range(config.num_samples):
-        planes = found.planes[number : number + 1]
+        planes = found.signals[number : number + 1]
         (folder / f"sample{number:02d}.gif").write_bytes(gif(turntable(network, planes, ride, config.size)))
         _export(folder, f"sample{number:02d}", network, planes, around(context, POINT_VIEWS), config)
     if solver.model.regression is not None:
@@ -73,7 +73,7 @@ def sample(run: Run | None, config: FusionSampleConfig) -> Path:
 
 
 def _export(
-    folder: Path, name: str, network: PlaneDenoiser, planes: Tensor, views: Camera, config: FusionSampleConfig
+    folder: Path, name: str, network: GridDenoiser, planes: Tensor, views: Camera, config: FusionSampleConfig
 ) -> None:
     model = network.forward_model
     field = model.decode(planes)

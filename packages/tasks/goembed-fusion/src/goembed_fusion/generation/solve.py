@@ -9,19 +9,19 @@ from goembed_core.config.solvers import SamplerConfig
 from goembed_core.diffusion import DFM
 from goembed_core.protocols import Observations
 from goembed_core.randomness import ItemRandom
-from goembed_core.trees import select_items
+from goembed_core.trees import concatenate, select_items
 from goembed_nerf_renderer.cameras import PosedPixels
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from goembed_fusion.generation.denoiser import PlaneDenoiser
+from goembed_fusion.generation.grids import GridDenoiser
 from goembed_fusion.generation.model import Model, SceneView
 
 
 class Samples(NamedTuple):
-    """Planes, and what they show from where the noise was."""
+    """Planes or voxels, and what they show from where the noise was."""
 
-    planes: Float[Tensor, "n planes c r r"]
+    signals: Float[Tensor, "n ..."]
     images: Float[Tensor, "n views 3 height width"]  # in [-1, 1]
 
 
@@ -33,14 +33,15 @@ class Solver:
         self.device = next(model.denoiser.parameters()).device
 
     @torch.no_grad()
-    def encode(self, network: PlaneDenoiser, context: Observations) -> Float[Tensor, "n planes c r r"]:
-        """The encodings of contexts; zeros for one of no views."""
-        return torch.cat([network.encode(select_items(context, part)) for part in self._parts(len(context.values))])
+    def encode(self, network: GridDenoiser, context: Observations) -> Observations:
+        """What a network knows of contexts, as far as it is found out once."""
+        parts = [network.known(select_items(context, part)) for part in self._parts(len(context.values))]
+        return concatenate(parts, 0)
 
     @torch.no_grad()
     def samples(
         self,
-        known: Float[Tensor, "n planes c r r"],
+        known: Observations,
         target: PosedPixels,
         count: int,
         sampler: SamplerConfig,
@@ -54,30 +55,31 @@ class Solver:
         views, (height, width) = target.image_size.shape[1], target.pixels.shape[2:4]
         dfm = DFM(SceneView(self.model.denoiser.forward_model), self._denoise, self.model.schedule)
         found = []
-        for part in self._parts(len(known) * count):
+        for part in self._parts(len(known.values) * count):
             rows = torch.arange(part.start, part.stop)
             items = (rows // count).to(self.device)
             random = ItemRandom(self.seed, rows.tolist(), stream, self.device)
-            context = Observations(known[items], None)
+            context = select_items(known, items)
             found.append(dfm.sample(context, select_items(target, items), (views, 3, height, width), sampler, random))
         return Samples(torch.cat([s.signal for s in found]), torch.cat([s.observation.float() for s in found]))
 
     @torch.no_grad()
-    def regress(self, known: Float[Tensor, "n planes c r r"]) -> Float[Tensor, "n planes c r r"]:
-        """What the regression makes of contexts that it has encoded."""
-        return torch.cat([self.model.regression.regress(known[part]) for part in self._parts(len(known))])
+    def regress(self, known: Observations) -> Float[Tensor, "n ..."]:
+        """What the regression makes of contexts that it knows."""
+        parts = self._parts(len(known.values))
+        return torch.cat([self.model.regression.regress(select_items(known, part)) for part in parts])
 
     @torch.no_grad()
     def views(
-        self, network: PlaneDenoiser, planes: Float[Tensor, "n planes c r r"], params: PosedPixels
+        self, network: GridDenoiser, signals: Float[Tensor, "n ..."], params: PosedPixels
     ) -> Float[Tensor, "n views 3 height width"]:
-        """Images in [-1, 1] of planes."""
+        """Images in [-1, 1] of signals."""
         see = SceneView(network.forward_model)
-        return torch.cat([see(planes[part], select_items(params, part)).float() for part in self._parts(len(planes))])
+        return torch.cat([see(signals[part], select_items(params, part)).float() for part in self._parts(len(signals))])
 
     def _denoise(self, context: Observations, noisy: Observations, timestep: Num[Tensor, " batch"]) -> Tensor:
-        """The denoiser of contexts that are encoded already, zeros where there is none."""
-        return self.model.denoiser.denoise(context.values, noisy, timestep)
+        """The denoiser of contexts that are known already, zeros where there is none."""
+        return self.model.denoiser.denoise(context, noisy, timestep)
 
     def _parts(self, number: int) -> list[slice]:
         return [slice(n, min(n + self.batch_size, number)) for n in range(0, number, self.batch_size)]

@@ -45,6 +45,7 @@ class GOEmbedFusion:
         config, roles = self.config, self.config.views
         self._learned = load(config.dataset, "train")
         require_views(self._learned, roles.context[1] + roles.target + roles.novel, "views")
+        models.begin(self.networks, self._learned, roles)
         training = Training(config, self.networks)
         losses = {"denoiser": training.dfm_losses, "regression": training.regression_losses}
         plan = Plan.side_by_side(self.networks, config.optimizer, losses, prepare=self._draw)
