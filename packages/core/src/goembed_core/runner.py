@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from goembed_core.allocation import keep_freed_memory
 from goembed_core.config import ConfigError, Resolved, resolve_evaluation, resolve_model
 from goembed_core.metrics.results import Results
 from goembed_core.plugins import Component, host
@@ -18,6 +19,7 @@ from goembed_core.runs import Run
 
 def train(resolved: Resolved) -> None:
     """Train, evaluate, report; the same command on the same run goes on where it stopped."""
+    keep_freed_memory()
     config, began = resolved.config, time.monotonic()
     task = resolved.component.load()(config)
     state = process_state()
@@ -32,6 +34,7 @@ def train(resolved: Resolved) -> None:
 
 def evaluate(directory: Path, overrides: Sequence[str]) -> None:
     """Judge the model of a run again; only settings under `evaluate` and `sampler` may differ from the run's own."""
+    keep_freed_memory()
     run = Run.open(directory)
     run.require_model()
     run.environment()  # stands in the report: what is wrong with it is told before the work
@@ -42,6 +45,7 @@ def evaluate(directory: Path, overrides: Sequence[str]) -> None:
 
 def sample(directory: Path | None, task: str | None, overrides: Sequence[str]) -> Path:
     """Sample from a run, or from the model that a task carries."""
+    keep_freed_memory()
     run = Run.open(directory) if directory is not None else None
     if run is not None:
         run.require_model()
