@@ -54,7 +54,7 @@ def _small_objects(path: str) -> dict[str, Any]:
         "dfm_every": 4,
         "denoiser": {**_encoders(32, 4, 128, 4, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
                      "estimate": {"corrected": True}, "renderer": {"proposal_samples": [], "samples": 12}},
-        "score": {"rays": 48, "estimate_every": 1, "estimate": 0.0, "novel": 6.0},
+        "score": {"rays": 48, "estimate_every": 1, "estimate": 0.0, "novel": 4.0},
         "context_dropout": 0.0,
         "evaluate": {**large["evaluate"], "contexts": 200, "samples": 2, "scenes": 1, "batch_size": 16},
     }  # fmt: skip
@@ -88,15 +88,15 @@ def _published(dataset: dict[str, Any], near_far: tuple[float, float], score: di
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 48_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 9_600,
-                  "log_every_nimg": 960, "preview_every_nimg": 9_600, "mixed_precision": "bf16-if-native"},
+        "train": {"images": 54_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 9_000,
+                  "log_every_nimg": 960, "preview_every_nimg": 9_000, "mixed_precision": "bf16-if-native"},
         "dfm_every": 2,
         "dataset": {"jitter_rad": 3.1},
         "forward_model": {"box": BOX, "proposal_samples": [8], "samples": 8},
         "denoiser": {**_encoders(32, 4, 96, 3, 3, 32, 5), "field": {"width": 64, **UPRIGHT},
                      "estimate": {"corrected": True}, "renderer": {"proposal_samples": [], "samples": 10}},
         "views": {"score_context": True},
-        "score": {"rays": 24, "estimate_every": 1, "estimate": 0.0, "novel": 6.0},
+        "score": {"rays": 24, "estimate_every": 1, "estimate": 0.0, "novel": 4.0},
         "evaluate": {"batch_size": 8, "frequency_samples": 32},
         "schedule": {"timestep_shift": 2.0},
     },
