@@ -180,11 +180,11 @@ class Bench:
 
         def before() -> None:
             mapped = network.project(maps.flatten(0, 1)).unflatten(0, maps.shape[:2])
-            mean_over_views(sample_maps(mapped, sight.place), sight.valid).sum().backward()
+            mean_over_views(sample_maps(mapped, sight.place), sight.valid.float()).sum().backward()
 
         def after() -> None:
             sampled = F.linear(sample_maps(maps, sight.place), weight, bias)
-            mean_over_views(sampled, sight.valid).sum().backward()
+            mean_over_views(sampled, sight.valid.float()).sum().backward()
 
         def under(work: Callable[[], None]) -> Callable[[], None]:
             def run() -> None:
@@ -259,9 +259,10 @@ def main() -> None:
         "scenes sampled with 10 steps, without": scenes,
         "first layer at all points of scored rays": ours.projection(),
     }  # fmt: skip
-    every = {title: measure(works, device, options.repeats) for title, works in tables.items()}
-    for title, rows in every.items():
-        table(title, rows)
+    every = {}
+    for title, works in tables.items():
+        every[title] = measure(works, device, options.repeats)
+        table(title, every[title])
     if options.json:
         options.json.write_text(json.dumps(every, indent=1))
 

@@ -88,8 +88,8 @@ def _published(dataset: dict[str, Any], near_far: tuple[float, float], score: di
 
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "train": {"images": 54_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 9_000,
-                  "log_every_nimg": 960, "preview_every_nimg": 9_000, "mixed_precision": "bf16-if-native"},
+        "train": {"images": 60_000, "batch_size": 16, "ema_halflife_nimg": 1_500, "checkpoint_every_nimg": 12_000,
+                  "log_every_nimg": 960, "preview_every_nimg": 12_000, "mixed_precision": "bf16-if-native"},
         "dfm_every": 2,
         "dataset": {"jitter_rad": 3.1},
         "forward_model": {"box": BOX, "proposal_samples": [8], "samples": 8},
