@@ -78,6 +78,10 @@ def load_scene(config: FitSceneConfig) -> Scene:
     **Raises:** UserError where there is no such scene, or the dataset has no views to hold out.
     """
     settings: Any = config.dataset.settings
+    if "background" not in type(settings).model_fields:
+        raise ConfigError(
+            f"dataset.name={config.dataset.name}: expected posed views of scenes on a background, as blender has them"
+        )
     if "split" not in type(settings).model_fields or settings.split != "train":
         raise ConfigError(
             f"dataset.name={config.dataset.name}: expected a dataset with splits, and dataset.split=train; the split "
