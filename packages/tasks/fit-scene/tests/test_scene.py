@@ -81,7 +81,7 @@ def test_without_a_box_there_is_one_around_what_is_seen(balls_scene):
 
 
 def test_images_without_cameras_are_refused():
-    with pytest.raises(UserError, match="dataset.name=images: expected posed views of scenes on a background"):
+    with pytest.raises(UserError, match=r"dataset\.name=images: expected posed views of scenes on a background"):
         load_scene(resolve("fit_scene", ["dataset=images"]).config)
 
 
