@@ -155,7 +155,7 @@ class FusionSampleConfig(Config):
         default=0.3, description="what stops so much light, along a ray or a cell, is a point or inside the mesh"
     )
     seed: NonNegativeInt = Field(default=0, description="seed of all random numbers")
-    sampler: SamplerConfig = Field(default=SamplerConfig(num_steps=4), description="the sampler")
+    sampler: SamplerConfig = Field(default=SamplerConfig(num_steps=10), description="the sampler")
     out: Path | None = Field(default=None, description="folder of what is written; null for RUN/samples")
 
 
