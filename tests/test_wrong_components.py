@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from goembed_core.config import resolve
@@ -10,6 +11,7 @@ from goembed_core.config.base import Config
 from goembed_core.config.components import component_kind
 from goembed_core.errors import UserError
 from goembed_core.plugins import host
+from PIL import Image
 
 
 def refusal(task: str, *words: str) -> str:
@@ -20,20 +22,41 @@ def refusal(task: str, *words: str) -> str:
     return str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder of grey images, as the small tasks begin with."""
+    folder = tmp_path_factory.mktemp("images")
+    for number in range(8):
+        Image.new("L", (28, 28), 30 * number).save(folder / f"{number}.png")
+    return folder
+
+
 @pytest.mark.parametrize(
     ("task", "words", "said"),
     [
         ("gan_inversion", "forward_model=linear", "forward_model.name='linear': expected a forward model with img_ch"),
-        ("gon", "decoder=factored", "decoder.name='factored': expected a forward model with head, logits; this one"),
+        (
+            "gon",
+            "decoder=factored dataset.path={images}",
+            "decoder.name='factored': expected a forward model with head, logits; this one",
+        ),
         ("gon", "dataset=boxes", "dataset.name='boxes': expected a dataset with image_shape; this one has none of"),
-        ("stylegan2", "dataset=sprites", "dataset.name='sprites': expected a dataset with image_shape"),
+        (
+            "stylegan2",
+            "dataset=sprites dataset.textures=noise",
+            "dataset.name='sprites': expected a dataset with image_shape",
+        ),
         ("stylegan2", "dataset.path=nowhere", "dataset: nowhere (in "),
         ("plenoptic_encoding", "dataset=boxes", "dataset=boxes: the views of all 10,000,000 objects are kept as bytes"),
-        ("plenoptic_encoding", "dataset=sprites", "dataset=sprites, whose φ is ClipTime: expected posed views of"),
+        (
+            "plenoptic_encoding",
+            "dataset=sprites dataset.textures=noise",
+            "dataset=sprites, whose φ is ClipTime: expected posed views of",
+        ),
     ],
-)
-def test_what_a_task_cannot_use_is_refused_in_words(task, words, said):
-    assert refusal(task, *words.split()).startswith(said)
+)  # fmt: skip
+def test_what_a_task_cannot_use_is_refused_in_words(task, words, said, images):
+    assert refusal(task, *words.format(images=images).split()).startswith(said)
 
 
 def sections(model: type[Config], prefix: str = "") -> Iterator[tuple[str, str]]:
