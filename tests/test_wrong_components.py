@@ -37,7 +37,7 @@ def images(tmp_path_factory) -> Path:
         ("gan_inversion", "forward_model=linear", "forward_model.name='linear': expected a forward model with img_ch"),
         (
             "gon",
-            "decoder=factored dataset.path={images}",
+            "decoder=factored dataset.path={images} test_dataset.path={images} test_dataset.split=train",
             "decoder.name='factored': expected a forward model with head, logits; this one",
         ),
         ("gon", "dataset=boxes", "dataset.name='boxes': expected a dataset with image_shape; this one has none of"),
